@@ -1,0 +1,18 @@
+//! `listkeeper run`.
+
+use std::process::ExitCode;
+
+use super::CommandError;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let _ = arguments;
+    Err(CommandError { message: "run: being built".to_owned(), code: 70 })
+}

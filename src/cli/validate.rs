@@ -1,0 +1,18 @@
+//! `listkeeper validate`.
+
+use std::process::ExitCode;
+
+use super::CommandError;
+
+/// Arguments of `validate`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`CommandError`].
+pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let _ = arguments;
+    Err(CommandError { message: "validate: being built".to_owned(), code: 70 })
+}

@@ -1,0 +1,1 @@
+//! BYTES ⇄ WORDS, pure: records of the source, state records, dead letters.

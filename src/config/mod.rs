@@ -1,0 +1,1 @@
+//! The operator's file: tree → one walk that finds every error → `Config`.

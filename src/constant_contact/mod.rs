@@ -1,0 +1,1 @@
+//! THE PROTOCOL, pure: words to `http` requests, `http` responses to words.

@@ -1,0 +1,376 @@
+//! Everything that an operator may want to know. `telemetry::observe` turns each into metrics and a log line.
+
+use serde::Serialize;
+
+use crate::model::{
+    activity::ActivityState,
+    batch::{BatchName, CutReason, Operation},
+    call::{CallKind, Disposition},
+    catalog::{ApplicationId, ConnectionId, ExportId, RemovalStrategy},
+    event::{ChangeKind, DecodeFault},
+    time::UnixMillis,
+};
+
+/// A fact. Numbers of applications, connections and exports are those of the catalog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// What became of the records of one hand-over.
+    RecordsRouted(RecordCounts),
+    /// A batch was cut.
+    BatchCut {
+        /// Its name.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// What it does.
+        operation: Operation,
+        /// How many rows it has.
+        rows: u32,
+        /// Why it was cut now.
+        reason: CutReason,
+    },
+    /// A call ended, well or not.
+    CallEnded {
+        /// Its application.
+        application: ApplicationId,
+        /// Its connection.
+        connection: ConnectionId,
+        /// The export that it served, where it served one.
+        export: Option<ExportId>,
+        /// What it was for.
+        kind: CallKind,
+        /// `ok`, a [`Disposition`]'s or a loss's word.
+        result: CallResult,
+        /// From the hand-over to the shell until the answer.
+        took_ms: u64,
+    },
+    /// The vendor took a batch (201): nothing is applied yet.
+    ActivityStarted {
+        /// The batch.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// What it does.
+        operation: Operation,
+    },
+    /// An activity reached its end.
+    ActivityEnded {
+        /// The batch.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// What it did.
+        operation: Operation,
+        /// How it ended.
+        state: ActivityState,
+        /// From the vendor's taking it until its end, by the vendor's clock.
+        took_ms: u64,
+    },
+    /// Rows of a completed activity count as applied.
+    Applied {
+        /// Their export.
+        export: ExportId,
+        /// How many contacts joined the list.
+        adds: u32,
+        /// How many had their fields updated.
+        updates: u32,
+        /// How many left the list.
+        removals: u32,
+        /// For each applied row, milliseconds from its record's timestamp to the activity's end.
+        freshness_ms: Vec<u32>,
+    },
+    /// Changes that cancelled each other before they were sent.
+    Cancelled {
+        /// Their export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
+    /// A row was refused for good.
+    RowsRefused {
+        /// Their export.
+        export: ExportId,
+        /// How many.
+        rows: u32,
+    },
+    /// How a set of removals finds its contact ids, and why.
+    RemovalPlanned {
+        /// Their export.
+        export: ExportId,
+        /// The way.
+        strategy: RemovalStrategy,
+        /// How many contacts are to leave.
+        contacts: u64,
+        /// What it costs in calls, and what the dearer way would.
+        calls: u64,
+        /// What the next cheapest way would cost; `None` if no other is allowed.
+        calls_other: Option<u64>,
+    },
+    /// An answer came for a call that this term does not know, or knows no more: recorded and ignored.
+    LateAnswer {
+        /// What the call was for, where it is known.
+        kind: Option<CallKind>,
+    },
+    /// A batch whose answer was lost was found by its name.
+    BatchFound {
+        /// Its name.
+        name: BatchName,
+    },
+    /// A batch whose answer was lost was not found twice, a quiet time apart, and is sent again.
+    BatchGivenUp {
+        /// Its name.
+        name: BatchName,
+    },
+    /// A connection, an application or an export does not send.
+    Held {
+        /// Who.
+        who: Holder,
+        /// Why.
+        reason: HoldReason,
+        /// When it ends by itself, where that is known.
+        until: Option<UnixMillis>,
+    },
+    /// A hold ended.
+    Released {
+        /// Who.
+        who: Holder,
+        /// Why it was held.
+        reason: HoldReason,
+    },
+    /// Reading stopped.
+    Paused {
+        /// Why.
+        reason: PauseReason,
+    },
+    /// Reading goes on.
+    Resumed,
+    /// Records became dead letters.
+    DeadLettered {
+        /// How many.
+        letters: u32,
+        /// The word for the metric's label.
+        reason: &'static str,
+    },
+    /// A transaction was confirmed.
+    Committed {
+        /// Changes of the state in it.
+        changes: u32,
+        /// From the hand-over to the shell until the confirmation.
+        took_ms: u64,
+    },
+}
+
+/// What became of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct RecordCounts {
+    /// Decoded events, by [`ChangeKind`] in its order.
+    pub events: [u32; 3],
+    /// Erasures.
+    pub erasures: u32,
+    /// Events of a segment in no export.
+    pub filtered: u32,
+    /// Events that change nothing that is mapped, wanted or known.
+    pub unchanged: u32,
+    /// Replayed events that an earlier commit already covers.
+    pub replayed: u32,
+    /// Profiles without an address, skipped.
+    pub without_address: u32,
+    /// Addresses that cannot be sent, skipped or dead-lettered.
+    pub invalid_address: u32,
+    /// Records that cannot be decoded, by [`DecodeFault`] in its order.
+    pub undecodable: [u32; 9],
+}
+
+impl RecordCounts {
+    /// The slot of a change kind in [`Self::events`].
+    #[must_use]
+    pub const fn event_slot(kind: ChangeKind) -> usize {
+        kind as usize
+    }
+
+    /// The slot of a fault in [`Self::undecodable`].
+    #[must_use]
+    pub const fn fault_slot(fault: DecodeFault) -> usize {
+        fault as usize
+    }
+}
+
+/// How a call ended, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallResult {
+    /// As asked.
+    Ok,
+    /// Refused.
+    Refused(Disposition),
+    /// No answer: the outcome is unknown.
+    Unknown,
+    /// Surely not sent.
+    NotSent,
+}
+
+/// Who is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// All of an API key.
+    Application(ApplicationId),
+    /// All exports of a connection.
+    Connection(ConnectionId),
+    /// One export.
+    Export(ExportId),
+    /// Everything: nothing moves in this shard.
+    Shard,
+}
+
+/// Why somebody is held. [`HoldReason::explain`] says what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// The export has not been started.
+    NotStarted,
+    /// The connection has no recorded privacy consent.
+    NoConsent,
+    /// Nobody has signed in.
+    NoToken,
+    /// The token no longer works.
+    TokenDead,
+    /// The stored token belongs to another application.
+    TokenOfOtherApplication,
+    /// The token store or the token endpoint cannot be reached.
+    TokenUnavailable,
+    /// The vendor says that a scope or privilege is missing.
+    Forbidden,
+    /// The day's calls are spent.
+    QuotaSpent,
+    /// The vendor says that the day's calls are spent, earlier than we counted.
+    QuotaSpentByOthers,
+    /// The export moved as many profiles in the last 60 minutes as it may.
+    ProfilesPerHour,
+    /// 1,000 activities are queued in the account.
+    ActivityQueueFull,
+    /// The list is not in the account.
+    ListMissing,
+    /// The vendor does not accept the export's requests.
+    RequestRejected,
+    /// The API does not answer.
+    ApiUnreachable,
+    /// Too many calls in a second; somebody else uses the key.
+    Throttled,
+    /// The state and the source disagree.
+    HeaderDisagrees,
+    /// The configuration routes what this state has not read.
+    RoutingChanged,
+    /// The source has lost records that were not read yet.
+    RetentionGap,
+    /// The state is gone while offsets exist.
+    StateGone,
+    /// A state record cannot be read.
+    StateUnreadable,
+}
+
+impl HoldReason {
+    /// The word for labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::NoConsent => "no_consent",
+            Self::NoToken => "no_token",
+            Self::TokenDead => "token_dead",
+            Self::TokenOfOtherApplication => "token_of_other_application",
+            Self::TokenUnavailable => "token_unavailable",
+            Self::Forbidden => "forbidden",
+            Self::QuotaSpent => "quota_spent",
+            Self::QuotaSpentByOthers => "quota_spent_by_others",
+            Self::ProfilesPerHour => "profiles_per_hour",
+            Self::ActivityQueueFull => "activity_queue_full",
+            Self::ListMissing => "list_missing",
+            Self::RequestRejected => "request_rejected",
+            Self::ApiUnreachable => "api_unreachable",
+            Self::Throttled => "throttled",
+            Self::HeaderDisagrees => "header_disagrees",
+            Self::RoutingChanged => "routing_changed",
+            Self::RetentionGap => "retention_gap",
+            Self::StateGone => "state_gone",
+            Self::StateUnreadable => "state_unreadable",
+        }
+    }
+
+    /// What it means and what to do, for a person.
+    #[must_use]
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::NotStarted => "the export has not been started: set `starts: at_once` for it",
+            Self::NoConsent => "the connection has no recorded privacy consent: record it as `privacy_consent` of the connection",
+            Self::NoToken => "the token store holds no token: sign in with the account and store its token",
+            Self::TokenDead => "the vendor no longer accepts the token: sign in with the account again",
+            Self::TokenOfOtherApplication => {
+                "the stored token belongs to another application: sign in again, or correct `token_store`"
+            }
+            Self::TokenUnavailable => "the token store or the token endpoint does not answer: it is tried again by itself",
+            Self::Forbidden => {
+                "the vendor says that the token lacks a scope or the user a privilege: sign in with a user who may change contacts and lists"
+            }
+            Self::QuotaSpent => "the API key's calls of this day are spent: it goes on at 00:00 UTC",
+            Self::QuotaSpentByOthers => {
+                "the vendor says that the API key's calls of this day are spent, earlier than Listkeeper counted: something else uses the key; it goes on at 00:00 UTC"
+            }
+            Self::ProfilesPerHour => {
+                "the export moved as many profiles in the last 60 minutes as `profiles_per_hour_max` allows: it goes on by itself"
+            }
+            Self::ActivityQueueFull => "the account has 1,000 activities queued: it goes on as they complete",
+            Self::ListMissing => "the account has no such list: create it, correct `list`, or say `create: true`",
+            Self::RequestRejected => "the vendor rejects this export's requests: check its list and its custom fields' names",
+            Self::ApiUnreachable => "the vendor's API does not answer: it is tried again by itself",
+            Self::Throttled => {
+                "the vendor says that the API key makes too many calls a second: something else uses the key; it goes on by itself"
+            }
+            Self::HeaderDisagrees => {
+                "the committed offsets and the state disagree: somebody changed one of them; put it back, or start anew with another `kafka.group`"
+            }
+            Self::RoutingChanged => {
+                "the configuration routes segments, lists or mappings that this state has not read: put them back, or start anew with another `kafka.group`"
+            }
+            Self::RetentionGap => {
+                "the source has deleted records that were not read yet: have the producer send the segments again, then start anew with another `kafka.group`"
+            }
+            Self::StateGone => {
+                "the state topic is empty although offsets are committed: restore it, or start anew with another `kafka.group`"
+            }
+            Self::StateUnreadable => {
+                "a record of the state topic cannot be read: run the version that wrote it, or start anew with another `kafka.group`"
+            }
+        }
+    }
+}
+
+/// Why reading stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseReason {
+    /// As many changes wait as memory is meant for.
+    ChangesWaiting,
+    /// As many delivered records are unsettled as memory is meant for.
+    RecordsUnsettled,
+    /// Changes for the next transaction have piled up behind the one under way.
+    CommitBehind,
+    /// The state holds as many profiles as `state.max_profiles` allows.
+    ProfilesMax,
+    /// The stage is stopping.
+    Draining,
+}
+
+impl PauseReason {
+    /// The word for labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChangesWaiting => "changes_waiting",
+            Self::RecordsUnsettled => "records_unsettled",
+            Self::CommitBehind => "commit_behind",
+            Self::ProfilesMax => "profiles_max",
+            Self::Draining => "draining",
+        }
+    }
+}

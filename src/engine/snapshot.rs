@@ -1,0 +1,83 @@
+//! A view of everything an operator may ask for: plain data for `/health`, `/metrics` and the page.
+
+use serde::Serialize;
+
+use crate::model::{Text, position::NextOffset, time::UnixMillis};
+
+use super::event::{HoldReason, PauseReason};
+
+/// What the engine knows of itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Snapshot {
+    /// Applications, in the catalog's order.
+    pub applications: Vec<ApplicationView>,
+    /// Connections, in the catalog's order.
+    pub connections: Vec<ConnectionView>,
+    /// Exports, in the catalog's order.
+    pub exports: Vec<ExportView>,
+    /// Watermarks: below them everything is settled.
+    pub watermarks: Vec<NextOffset>,
+    /// Where the reader stands.
+    pub reader: Vec<NextOffset>,
+    /// Delivered records that are not settled.
+    pub records_unsettled: u64,
+    /// Why reading is paused, if it is.
+    pub paused: Option<PauseReason>,
+    /// Why nothing moves at all, if nothing does.
+    pub held: Option<HoldReason>,
+    /// Bytes of rows and addresses that wait or are in flight.
+    pub buffered_bytes: u64,
+    /// Kafka timestamp of the oldest change that is not applied.
+    pub oldest_unapplied: Option<UnixMillis>,
+}
+
+/// An application's view.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ApplicationView {
+    /// Its name.
+    pub name: Text,
+    /// Calls that may have been spent today, by the vendor's clock.
+    pub calls_used: u32,
+    /// Calls left today; `None` when unlimited.
+    pub calls_left: Option<u32>,
+    /// Why it is held, if it is.
+    pub held: Option<HoldReason>,
+}
+
+/// A connection's view.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ConnectionView {
+    /// Its name.
+    pub name: Text,
+    /// Activities that may still run.
+    pub activities_open: u32,
+    /// When the oldest of them was opened.
+    pub oldest_activity: Option<UnixMillis>,
+    /// When its token ends, where that is known.
+    pub token_expires_at: Option<UnixMillis>,
+    /// Why it is held, if it is.
+    pub held: Option<HoldReason>,
+}
+
+/// An export's view.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ExportView {
+    /// Its name.
+    pub name: Text,
+    /// Profiles that it keeps a record of.
+    pub profiles: u64,
+    /// Contacts of ours on its list, as confirmed.
+    pub members: u64,
+    /// Changes that wait to be sent.
+    pub waiting: u64,
+    /// Changes in open batches.
+    pub in_flight: u64,
+    /// Rows of completed activities in the last 60 minutes.
+    pub profiles_last_hour: u64,
+    /// The ceiling for them; `None` when unlimited.
+    pub profiles_per_hour_max: Option<u64>,
+    /// Kafka timestamp of the oldest change that is not applied.
+    pub oldest_unapplied: Option<UnixMillis>,
+    /// Why it is held, if it is.
+    pub held: Option<HoldReason>,
+}

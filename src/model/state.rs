@@ -1,0 +1,228 @@
+//! What the state topic holds: everything that a new owner needs, keyed so that the newest record of a key counts.
+//!
+//! Records are Avro (`schemas/state/*.avsc`); `codec::state` turns them to bytes and back.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ContactId, ListId, Text,
+    batch::{BatchName, Operation},
+    catalog::ClientIdHash,
+    position::{NextOffset, PartitionId, Position},
+    row::Row,
+    time::{UnixMillis, UtcDay},
+};
+
+/// The format of the state as a whole. A larger one than this stops the stage with a remedy.
+pub const STATE_FORMAT: u32 = 1;
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateKey {
+    /// The shard's header.
+    Header,
+    /// A profile in an export.
+    Member {
+        /// The export's name.
+        export: Text,
+        /// The profile's id.
+        profile: Text,
+    },
+    /// A part of an open batch.
+    Batch {
+        /// The batch.
+        name: BatchName,
+        /// The part, from 0.
+        chunk: u32,
+    },
+    /// Calls spent with an API key.
+    Ledger {
+        /// The application.
+        application: ClientIdHash,
+    },
+    /// What an export has resolved and done so far.
+    Export {
+        /// The export's name.
+        export: Text,
+    },
+}
+
+/// One change of the state: a record, or `None` where its key is forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateChange {
+    /// What it is about.
+    pub key: StateKey,
+    /// What is so from now on.
+    pub value: Option<StateValue>,
+}
+
+/// A record's value, of the kind that its key names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateValue {
+    /// See [`Header`].
+    Header(Header),
+    /// See [`MemberCut`].
+    Member(MemberCut),
+    /// See [`BatchChunk`].
+    Batch(BatchChunk),
+    /// See [`LedgerRecord`].
+    Ledger(LedgerRecord),
+    /// See [`ExportRecord`].
+    Export(ExportRecord),
+}
+
+/// The shard's header, written in every transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Header {
+    /// [`STATE_FORMAT`] of the writer.
+    pub format: u32,
+    /// The writer's wall clock.
+    pub written_at: UnixMillis,
+    /// True in the last transaction of a term that ended in order, with nothing in flight.
+    pub ended: bool,
+    /// For each source partition, where it stands.
+    pub partitions: Vec<PartitionHeader>,
+    /// What was routed when these offsets were settled.
+    pub routed: Vec<RoutedExport>,
+}
+
+/// Where one source partition stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionHeader {
+    /// The committed position.
+    pub next: NextOffset,
+    /// The last settled record below it, if any was settled: it tells a topic made anew.
+    pub last_settled: Option<SettledRecord>,
+}
+
+/// Marks of a settled record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its Kafka timestamp.
+    pub timestamp: UnixMillis,
+    /// Its `hash::record_hash`.
+    pub hash: u64,
+}
+
+/// What an export was when its events were routed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RoutedExport {
+    /// Its name.
+    pub export: Text,
+    /// Its connection's name.
+    pub connection: Text,
+    /// Its list as configured (the id, or `name:` and the name).
+    pub list: Text,
+    /// Hash of its mapping.
+    pub mapping_hash: u64,
+    /// Its segments, sorted.
+    pub segments: Vec<Text>,
+}
+
+/// One profile in one export, as one cut: what is wanted as of a position, what was applied, what was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemberCut {
+    /// Wanted: the export's segments that the profile is in, as facts, sorted.
+    pub segments: Vec<Text>,
+    /// Wanted: the profile's address, normalised; none known, none here.
+    pub address: Option<Text>,
+    /// Wanted: the row to send, present when what is wanted differs from what was applied.
+    pub row: Option<Row>,
+    /// As of: an event at or below the position of its partition is part of this cut.
+    pub positions: Vec<Position>,
+    /// Kafka timestamp of the newest event in it.
+    pub changed_at: UnixMillis,
+    /// Applied: what the vendor confirmed, one entry for each address of the profile that may be on the list.
+    pub applied: Vec<Applied>,
+    /// Refused: the row that is not sent again.
+    pub refused: Option<Refused>,
+    /// True when the profile was erased and what it left is still to be removed.
+    pub erased: bool,
+}
+
+/// What the vendor confirmed of one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The address.
+    pub address: Text,
+    /// The list that it is on.
+    pub list: ListId,
+    /// Hash of the row that was sent last.
+    pub row_hash: u64,
+    /// When the activity completed.
+    pub at: UnixMillis,
+}
+
+/// A row that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Hash of address and row.
+    pub row_hash: u64,
+    /// Why, in one word.
+    pub reason: Text,
+    /// The newest event in it.
+    pub position: Position,
+}
+
+/// A part of an open batch, committed before the batch is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchChunk {
+    /// What the batch does.
+    pub operation: Operation,
+    /// The export that it serves.
+    pub export: Text,
+    /// The list that it changes.
+    pub list: ListId,
+    /// Wall time of the first attempt: no activity of it is older.
+    pub opened_at: UnixMillis,
+    /// How many parts the batch has.
+    pub chunks: u32,
+    /// True when it was given up: not found, and watched for ten days.
+    pub given_up: bool,
+    /// Its contacts.
+    pub rows: Vec<BatchContact>,
+}
+
+/// A contact in an open batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchContact {
+    /// The profile that it was sent for.
+    pub profile: Text,
+    /// The address.
+    pub address: Text,
+    /// The contact's id, in removals.
+    pub contact_id: Option<ContactId>,
+    /// The newest event that the sent row carried.
+    pub position: Position,
+}
+
+/// Calls spent with one API key. Reserved ahead in small blocks, so that a crash loop cannot spend a day twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LedgerRecord {
+    /// The newest day of the vendor's clock that calls were charged to.
+    pub day: UtcDay,
+    /// Calls that may have been spent of that day.
+    pub calls: u32,
+    /// Calls that may have been spent of the day before.
+    pub calls_day_before: u32,
+}
+
+/// What an export has resolved so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExportRecord {
+    /// The list's id, once it was found or created by name.
+    pub list: Option<ListId>,
+    /// Rows of completed activities in each of the last 60 minutes: minute since 1970 and rows.
+    pub rows_by_minute: Vec<(i64, u64)>,
+}
+
+/// The partition's committed position in a header.
+impl Header {
+    /// The entry of a partition.
+    #[must_use]
+    pub fn partition(&self, id: PartitionId) -> Option<&PartitionHeader> {
+        self.partitions.iter().find(|partition| partition.next.partition == id)
+    }
+}

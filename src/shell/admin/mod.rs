@@ -1,0 +1,1 @@
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/health`.

@@ -1,0 +1,1 @@
+//! Kafka: ownership, source, state topic, transactions.

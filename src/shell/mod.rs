@@ -1,0 +1,11 @@
+//! EFFECTS: the tokio shell around the engine. The one layer that reads clocks, opens sockets and starts threads.
+
+pub mod admin;
+pub mod clock;
+pub mod driver;
+pub mod http;
+pub mod kafka;
+pub mod schema_registry;
+pub mod simulator_host;
+pub mod stage;
+pub mod token_store;

@@ -1,0 +1,1 @@
+//! The model of Constant Contact over HTTP.

@@ -1,0 +1,1 @@
+//! The whole stage: configuration in, terms begun and ended, until it is told to stop.

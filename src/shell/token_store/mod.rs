@@ -1,0 +1,1 @@
+//! Where tokens live, and how they are refreshed.

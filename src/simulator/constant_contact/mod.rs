@@ -1,0 +1,1 @@
+//! A model of Constant Contact: one pure state machine, request in, response out.
