@@ -122,3 +122,19 @@ fn what_two_entries_may_not_share_is_refused() {
         assert!(found[0].contains("is also the"), "{found:#?}");
     }
 }
+
+#[test]
+fn secrets_are_read_from_their_files_and_a_missing_one_is_an_error() {
+    let folder = std::env::temp_dir().join(format!("listkeeper-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let secret = folder.join("client-secret");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let environment = |path: &std::path::Path| {
+        BTreeMap::from([("LISTKEEPER__APPLICATIONS__MAIN__CLIENT_SECRET_FILE".to_owned(), path.display().to_string())])
+    };
+    let config = parse(SMALLEST, &environment(&secret), Secrets::Read).unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&config.applications[0].client_secret), "s3cret");
+    let found = parse(SMALLEST, &environment(&folder.join("absent")), Secrets::Read).unwrap_err();
+    assert_eq!((found.0.len(), found.0[0].path.as_str()), (1, "applications.main.client_secret_file"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
