@@ -81,7 +81,7 @@ impl Engine {
 
     /// A dead letter goes with the next transaction.
     pub(super) fn letter(&mut self, letter: DeadLetter) {
-        let reason = super::route::reason_word(letter.reason);
+        let reason = letter.reason.as_str();
         self.journal.letters.push(letter);
         self.emit(Event::DeadLettered { letters: 1, reason });
     }

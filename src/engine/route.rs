@@ -8,7 +8,7 @@ use crate::model::{
     batch::Operation,
     catalog::{Export, ExportId, NoAddress, OnExit},
     dead_letter::{DeadLetter, LetterOriginal, LetterReason, RefusedBy},
-    event::{ChangeKind, DecodeFault, RecordContent, SegmentEvent, SourceRecord},
+    event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::Position,
     row::Row,
     time::{Now, UnixMillis},
@@ -144,6 +144,8 @@ impl Engine {
         let member = members.member_mut(id);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
+        // Whoever enters again after an erasure is a new profile.
+        member.erased &= event.change != ChangeKind::Entered;
         member.position = arrival.position;
         member.changed_at = arrival.timestamp;
         let old = member.contact;
@@ -396,25 +398,5 @@ const fn explain(fault: AddressFault) -> &'static str {
         AddressFault::Incomplete => "the address has no complete domain",
         AddressFault::Character => "the address holds a character that the vendor refuses",
         AddressFault::Domain => "the address's domain has no ASCII form",
-    }
-}
-
-/// The word of a letter's reason for the metric's label.
-pub(super) const fn reason_word(reason: LetterReason) -> &'static str {
-    match reason {
-        LetterReason::Decode(fault) => match fault {
-            DecodeFault::WireFormat => "wire_format",
-            DecodeFault::UnknownSchema => "unknown_schema",
-            DecodeFault::UnusableSchema => "unusable_schema",
-            DecodeFault::Malformed => "malformed",
-            DecodeFault::MissingField => "missing_field",
-            DecodeFault::UnknownChange => "unknown_change",
-            DecodeFault::KeyMismatch => "key_mismatch",
-            DecodeFault::NoKey => "no_key",
-            DecodeFault::TooLarge => "too_large",
-        },
-        LetterReason::NoAddress => "no_address",
-        LetterReason::InvalidAddress => "invalid_address",
-        LetterReason::RowRefused => "row_refused",
     }
 }
