@@ -1,18 +1,81 @@
 //! `listkeeper validate`.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::CommandError;
+use crate::config::{self, Config, OVERRIDE_PREFIX, Secrets, SourceFormat};
 
 /// Arguments of `validate`.
+///
+/// Exits with 0 when `run` would take the file, with 78 when it has errors or asks for what is not there yet; all of it is told at once.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The configuration file; variables such as LISTKEEPER__KAFKA__GROUP override its keys.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Leave the files with secrets alone, to check the configuration on a machine that has none of them.
+    #[arg(long)]
+    pub without_secrets: bool,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`CommandError`].
 pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let _ = arguments;
-    Err(CommandError { message: "validate: being built".to_owned(), code: 70 })
+    let secrets = if arguments.without_secrets { Secrets::Skip } else { Secrets::Read };
+    let config = config::load_with(&arguments.config, &overrides(), secrets)
+        .map_err(|errors| CommandError { message: errors.to_string(), code: 78 })?;
+    write!(std::io::stdout().lock(), "{}", summary(&config))
+        .map_err(|error| CommandError { message: format!("stdout: {error}"), code: 74 })?;
+    config.ready().map_err(|message| CommandError { message: message.to_string(), code: 78 })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The variables that may override keys.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment becomes an argument")]
+pub fn overrides() -> BTreeMap<String, String> {
+    let text =
+        |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX)).collect()
+}
+
+fn summary(config: &Config) -> String {
+    let format = match config.source.format {
+        SourceFormat::Avro(_) => "Avro, schemas from a registry",
+        SourceFormat::AvroFile { .. } => "Avro, schema from a file",
+        SourceFormat::Json => "JSON",
+    };
+    let mut text = String::from("The configuration is well-formed.\n");
+    let lines = [
+        ("group", config.kafka.group.clone()),
+        ("source", format!("{} ({format})", config.source.topic)),
+        ("state", format!("{} ({} shard(s))", config.state.topic, config.state.shards)),
+        ("dead letters", config.dead_letters.topic.clone()),
+        ("applications", config.applications.len().to_string()),
+        ("connections", config.connections.len().to_string()),
+    ];
+    for (what, value) in lines {
+        // Writing to a String cannot fail.
+        let _ok = writeln!(text, "  {what:<13} {value}");
+    }
+    for export in &config.catalog.exports {
+        let connection = config.catalog.connection(export.connection);
+        let when = if export.starts_at_once { "starts at once" } else { "starts when it is run" };
+        let consent = if connection.consent.is_some() { "" } else { "; nothing is sent before consent is given" };
+        let _ok = writeln!(
+            text,
+            "  {:<13} {}: {} segment(s) to {}, {when}{consent}",
+            "export",
+            export.name,
+            export.segments.len(),
+            connection.name
+        );
+    }
+    text
 }

@@ -83,12 +83,12 @@ impl Engine {
     pub(super) fn expire(&mut self, now: Now) {
         for application in &mut self.applications {
             application.quota.roll(now.mono);
-            if let Some((reason, until)) = application.held {
-                if until <= now.mono {
-                    application.held = None;
-                    if matches!(reason, HoldReason::QuotaSpentByOthers) {
-                        application.quota.allow_probe();
-                    }
+            if let Some((reason, until)) = application.held
+                && until <= now.mono
+            {
+                application.held = None;
+                if reason == HoldReason::QuotaSpentByOthers {
+                    application.quota.allow_probe();
                 }
             }
         }

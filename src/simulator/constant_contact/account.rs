@@ -146,10 +146,7 @@ impl Account {
     }
 
     pub(super) fn lists_of(&self, contact: u32) -> impl Iterator<Item = Uuid> + '_ {
-        (0..)
-            .zip(&self.lists)
-            .filter(move |(_, list)| list.members.contains(contact))
-            .map(|(number, _)| self.list_id(number))
+        (0..).zip(&self.lists).filter(move |(_, list)| list.members.contains(contact)).map(|(number, _)| self.list_id(number))
     }
 
     pub(super) fn members(&self, list: u32) -> impl Iterator<Item = u32> + '_ {

@@ -119,9 +119,12 @@ const fn word(state: ActivityState) -> &'static str {
 fn hashes(account: &Account, work: &Work) -> Vec<u64> {
     match work {
         Work::Import(import) => import.rows.iter().map(|row| text_hash(&row.address)).collect(),
-        Work::Remove(removal) => {
-            removal.contacts(account).into_iter().filter_map(|number| account.contact(number)).map(|c| text_hash(&c.address)).collect()
-        }
+        Work::Remove(removal) => removal
+            .contacts(account)
+            .into_iter()
+            .filter_map(|number| account.contact(number))
+            .map(|c| text_hash(&c.address))
+            .collect(),
     }
 }
 
@@ -276,7 +279,9 @@ impl Activities {
         query.only(&["limit", "state"])?;
         let limit = query.limit(500)?;
         let state = query.value("state");
-        if state.is_some_and(|state| !["processing", "completed", "cancelled", "failed", "timed_out", "time_out"].contains(&state)) {
+        if state
+            .is_some_and(|state| !["processing", "completed", "cancelled", "failed", "timed_out", "time_out"].contains(&state))
+        {
             return Err(Answer::invalid("state does not have a valid value"));
         }
         let end = self.first + u32::try_from(self.kept.len()).unwrap_or(0);

@@ -148,7 +148,8 @@ pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer
         return Err(Answer::invalid("include does not have a valid value"));
     }
     let filter = Filter::parse(account, query)?;
-    let first = query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
+    let first =
+        query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
     let with_lists = includes.contains(&"list_memberships");
     let mut rest = filter.matching(account, first);
     let contacts: Vec<Value> = rest.by_ref().take(limit).map(|number| shown(account, number, with_lists)).collect();

@@ -23,8 +23,21 @@ const CUSTOM_FIELD_CHARACTERS_MAX: usize = 255;
 const TEXT_CHARACTERS_MAX: usize = 50;
 /// The columns that the method documents beside `email` and `cf:` ones.
 const COLUMNS: [&str; 15] = [
-    "first_name", "last_name", "phone", "job_title", "anniversary", "birthday_day", "birthday_month", "company_name", "street",
-    "street2", "city", "state", "zip", "country", "sms_consent_date",
+    "first_name",
+    "last_name",
+    "phone",
+    "job_title",
+    "anniversary",
+    "birthday_day",
+    "birthday_month",
+    "company_name",
+    "street",
+    "street2",
+    "city",
+    "state",
+    "zip",
+    "country",
+    "sms_consent_date",
 ];
 
 /// One row that can be processed.
@@ -122,9 +135,9 @@ fn column(name: &str) -> Result<Column, Answer> {
     let name = name.trim().trim_start_matches('\u{feff}');
     if name == "email" {
         Ok(Column::Email)
-    } else if name.strip_prefix("cf:").is_some_and(|field| !field.is_empty()) {
-        Ok(Column::Text { name: name.to_owned(), characters_max: CUSTOM_FIELD_CHARACTERS_MAX })
-    } else if name.starts_with("street") && COLUMNS.contains(&name) {
+    } else if name.strip_prefix("cf:").is_some_and(|field| !field.is_empty())
+        || (name.starts_with("street") && COLUMNS.contains(&name))
+    {
         Ok(Column::Text { name: name.to_owned(), characters_max: CUSTOM_FIELD_CHARACTERS_MAX })
     } else if COLUMNS.contains(&name) {
         Ok(Column::Text { name: name.to_owned(), characters_max: TEXT_CHARACTERS_MAX })

@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(at(7_000), Some(Excess::Day));
         assert_eq!(at(86_400_000), None, "a new day");
         assert_eq!(limits.max_in_a_second, 5);
-        assert_eq!(limits.violations.iter().map(|violation| violation.rule).collect::<Vec<_>>(), ["calls_per_second", "calls_per_day"]);
+        assert_eq!(
+            limits.violations.iter().map(|violation| violation.rule).collect::<Vec<_>>(),
+            ["calls_per_second", "calls_per_day"]
+        );
         assert!(limits.admit("other", UnixMillis(86_400_000), Some(1), None, "GET /").is_none(), "each key its own");
     }
 }

@@ -41,7 +41,8 @@ fn shown(account: &Account, number: u32, count: Option<Count>) -> Value {
         let count = match count {
             Count::All => list.members.count(),
             Count::Active => {
-                let active = |&member: &u32| account.contact(member).is_some_and(|contact| contact.status == ContactStatus::Active);
+                let active =
+                    |&member: &u32| account.contact(member).is_some_and(|contact| contact.status == ContactStatus::Active);
                 account.members(number).filter(active).count() as u64
             }
         };
@@ -63,7 +64,8 @@ pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer
     }
     // No list of this model is deleted, and none is for SMS.
     let statuses = query.values("status");
-    let none = (!statuses.is_empty() && statuses.iter().all(|&status| status == "deleted")) || query.value("channel_type") == Some("sms");
+    let none = (!statuses.is_empty() && statuses.iter().all(|&status| status == "deleted"))
+        || query.value("channel_type") == Some("sms");
     let first = query.next()?.map_or(Ok(0), |id| account.list_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
     let name = query.value("name");
     let matching: Vec<u32> = (0..)

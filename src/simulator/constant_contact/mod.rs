@@ -26,12 +26,6 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::Value;
 
-pub use self::{
-    activities::{Applied, OpenActivity},
-    config::{ActivityTime, Execution, OauthClient, SurplusLines, VendorConfig},
-    limits::Violation,
-    report::{ListReport, Report},
-};
 use self::{
     account::{Account, Joined},
     activities::{Activities, Work},
@@ -42,6 +36,12 @@ use self::{
     oauth::{Bearer, Oauth},
     query::Query,
     removal::Removal,
+};
+pub use self::{
+    activities::{Applied, OpenActivity},
+    config::{ActivityTime, Execution, OauthClient, SurplusLines, VendorConfig},
+    limits::Violation,
+    report::{ListReport, Report},
 };
 use crate::model::{
     ListId, Text, address,
@@ -171,7 +171,9 @@ impl Vendor {
         match self.oauth.bearer(token, self.now) {
             Bearer::Issued(client_id) => Ok(client_id),
             Bearer::Expired => Err(Answer::unauthorized()),
-            Bearer::Unknown if self.config.access_token.as_deref().is_none_or(|accepted| accepted == token) => Ok(Text::new(ANY_KEY)),
+            Bearer::Unknown if self.config.access_token.as_deref().is_none_or(|accepted| accepted == token) => {
+                Ok(Text::new(ANY_KEY))
+            }
             Bearer::Unknown => Err(Answer::unauthorized()),
         }
     }
@@ -281,9 +283,13 @@ impl Vendor {
         if planted.status == ContactStatus::Deleted {
             return true;
         }
-        planted.lists.iter().filter_map(|&list| self.account.list_number(list)).collect::<Vec<_>>().into_iter().all(|list| {
-            self.account.join(number, list) == Joined::Done
-        })
+        planted
+            .lists
+            .iter()
+            .filter_map(|&list| self.account.list_number(list))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .all(|list| self.account.join(number, list) == Joined::Done)
     }
 
     /// A contact's status, and the hash of what its last import brought beside the address (0 for nothing).

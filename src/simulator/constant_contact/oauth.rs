@@ -71,11 +71,13 @@ impl Oauth {
         let mut pairs = pairs_of(body);
         pairs.extend(pairs_of(query.unwrap_or_default().as_bytes()));
         let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let invalid_client = || Answer::oauth(StatusCode::UNAUTHORIZED, "invalid_client", "The client is unknown or its secret is wrong.");
+        let invalid_client =
+            || Answer::oauth(StatusCode::UNAUTHORIZED, "invalid_client", "The client is unknown or its secret is wrong.");
         let (client_id, client_secret) = basic(headers)
             .or_else(|| Some((value("client_id")?.to_owned(), value("client_secret").unwrap_or_default().to_owned())))
             .ok_or_else(invalid_client)?;
-        let known = config.oauth_clients.iter().any(|client| client.client_id == client_id && client.client_secret == client_secret);
+        let known =
+            config.oauth_clients.iter().any(|client| client.client_id == client_id && client.client_secret == client_secret);
         if !known && !config.oauth_clients.is_empty() {
             return Err(invalid_client());
         }

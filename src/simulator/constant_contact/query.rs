@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn base64_as_others_write_it() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("limit=5&next=fb", "bGltaXQ9NSZuZXh0PWZi")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("limit=5&next=fb", "bGltaXQ9NSZuZXh0PWZi")]
+        {
             assert_eq!(encode_base64(plain.as_bytes()), coded);
             assert_eq!(decode_base64(coded).as_deref(), Some(plain.as_bytes()));
         }

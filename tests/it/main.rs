@@ -1,0 +1,3 @@
+//! Tests over real sockets and processes, in one binary.
+
+mod simulator;
