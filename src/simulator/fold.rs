@@ -154,7 +154,11 @@ mod tests {
             let values = Box::new([words.next().map(Text::new), None, None, None]);
             let event = SegmentEvent { profile_id: "p".into(), segment_id, change, occurred_at: None, values };
             let position = Position { partition: PartitionId(0), offset: i64::try_from(offset).unwrap_or_default() };
-            let content = if line.starts_with('x') { RecordContent::Erasure { profile_id: "p".into() } } else { RecordContent::Event(event) };
+            let content = if line.starts_with('x') {
+                RecordContent::Erasure { profile_id: "p".into() }
+            } else {
+                RecordContent::Event(event)
+            };
             fold.record(&catalog, &SourceRecord { position, timestamp: UnixMillis(0), hash: 0, content });
             let last = fold.export(0).get("p").and_then(|wishes| wishes.last());
             told.push(last.map_or("?".to_owned(), |wish| {

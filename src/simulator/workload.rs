@@ -108,7 +108,8 @@ impl Scenario {
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
         let applications: Vec<Application> = (0..rng.usize(1..=2)).map(|index| application(rng, index)).collect();
-        let connections: Vec<Connection> = (0..rng.usize(1..=3)).map(|index| connection(rng, index, applications.len())).collect();
+        let connections: Vec<Connection> =
+            (0..rng.usize(1..=3)).map(|index| connection(rng, index, applications.len())).collect();
         let (mut exports, mut lists) = (Vec::new(), Vec::new());
         for index in 0..rng.usize(1..=4) {
             exports.push(export(rng, index, connections.len()));
@@ -136,11 +137,13 @@ impl Scenario {
             profiles_max: 1_000_000,
         };
         let partitions = rng.i32(1..=3);
-        let starts = (0..partitions).map(|partition| NextOffset { partition: PartitionId(partition), offset: i64::from(rng.u8(..3)) * 50 });
+        let mut start = |partition| NextOffset { partition: PartitionId(partition), offset: i64::from(rng.u8(..3)) * 50 };
+        let starts: Vec<NextOffset> = (0..partitions).map(&mut start).collect();
         // 2026-06-01, somewhere in the day, or shortly before its end.
         let day = UnixMillis(20_605 * DAY_MS);
-        let wall_start = if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(..DAY_MS)) };
-        let mut scenario = Self { catalog, lists, contacts, wall_start, starts: starts.collect(), arrivals: Vec::new() };
+        let wall_start =
+            if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(..DAY_MS)) };
+        let mut scenario = Self { catalog, lists, contacts, wall_start, starts, arrivals: Vec::new() };
         scenario.arrivals = arrivals(rng, &scenario.catalog, partitions);
         scenario
     }
@@ -300,8 +303,16 @@ fn person(rng: &mut Rng, index: usize, habits: Habits) -> Person {
 
 fn content(rng: &mut Rng, catalog: &Catalog, habits: Habits, person: &mut Person) -> RecordContent {
     if habits.undecodable && rng.u32(..20) == 0 {
-        let original = RawRecord { key: Some(person.id.as_bytes().to_vec()), value: Some(person.address.as_bytes().to_vec()), headers: Vec::new() };
-        return RecordContent::Undecodable(Box::new(Undecodable { kind: DecodeFault::Malformed, detail: "the value ends early".into(), original }));
+        let original = RawRecord {
+            key: Some(person.id.as_bytes().to_vec()),
+            value: Some(person.address.as_bytes().to_vec()),
+            headers: Vec::new(),
+        };
+        return RecordContent::Undecodable(Box::new(Undecodable {
+            kind: DecodeFault::Malformed,
+            detail: "the value ends early".into(),
+            original,
+        }));
     }
     if habits.erases && rng.u32(..40) == 0 {
         return RecordContent::Erasure { profile_id: person.id.clone() };
@@ -326,7 +337,13 @@ fn content(rng: &mut Rng, catalog: &Catalog, habits: Habits, person: &mut Person
         let export = &catalog.exports[rng.usize(..catalog.exports.len())];
         Some(export.segments[rng.usize(..export.segments.len())].clone())
     };
-    RecordContent::Event(SegmentEvent { profile_id: person.id.clone(), segment_id, change, occurred_at: None, values: values(rng, habits, change, person) })
+    RecordContent::Event(SegmentEvent {
+        profile_id: person.id.clone(),
+        segment_id,
+        change,
+        occurred_at: None,
+        values: values(rng, habits, change, person),
+    })
 }
 
 /// The values of the mapped fields: all, or none at all where the profile is null.
@@ -370,7 +387,9 @@ mod tests {
             let count = plans.iter().filter(|plan| has(plan)).count();
             assert!(count > 5 && count < 195, "{count} of 200");
         };
-        let content = |plan: &Scenario, has: &dyn Fn(&RecordContent) -> bool| plan.arrivals.iter().any(|arrival| has(&arrival.record.content));
+        let content = |plan: &Scenario, has: &dyn Fn(&RecordContent) -> bool| {
+            plan.arrivals.iter().any(|arrival| has(&arrival.record.content))
+        };
         some(&|plan| plan.catalog.connections.len() > 1);
         some(&|plan| plan.catalog.applications.iter().any(|application| application.calls_per_day < Some(600)));
         some(&|plan| plan.lists.iter().any(|list| matches!(list, ListPlan::Created(_))));
