@@ -95,6 +95,19 @@ pub enum DecodeFault {
 }
 
 impl DecodeFault {
+    /// All faults, in the order of reports.
+    pub const ALL: [Self; 9] = [
+        Self::WireFormat,
+        Self::UnknownSchema,
+        Self::UnusableSchema,
+        Self::Malformed,
+        Self::MissingField,
+        Self::UnknownChange,
+        Self::KeyMismatch,
+        Self::NoKey,
+        Self::TooLarge,
+    ];
+
     /// The word used in headers, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
