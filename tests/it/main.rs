@@ -1,3 +1,20 @@
-//! Tests over real sockets and processes, in one binary.
+//! The tests that need sockets, the real binary or a real broker, as one binary.
 
+#[expect(dead_code, reason = "the scenarios of the stage, which start processes, come with the stage")]
+mod rig;
 mod simulator;
+
+mod kafka {
+    use super::rig::{broker::Broker, registry::Registry};
+
+    #[test]
+    fn the_rig_is_real() {
+        let (broker, registry) = (Broker::shared(), Registry::shared());
+        broker.create_topic("rig-check", 2);
+        broker.produce("rig-check", 1, &[(b"p1", b"one"), (b"p2", b"two")]);
+        assert_eq!((broker.end("rig-check", 0), broker.end("rig-check", 1)), (0, 2));
+        assert_eq!(broker.committed("nobody", "rig-check", 1), None);
+        let id = registry.register("rig-check-value", r#""string""#);
+        assert_eq!(registry.register("rig-check-value", r#""string""#), id, "the same schema, the same id");
+    }
+}

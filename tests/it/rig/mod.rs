@@ -27,7 +27,9 @@ pub fn scratch(name: &str) -> PathBuf {
 /// A folder that `tests/run kafka` has filled.
 fn resolved(variable: &str) -> PathBuf {
     let folder = std::env::var_os(variable).map(PathBuf::from);
-    folder.filter(|folder| folder.is_dir()).unwrap_or_else(|| panic!("{variable} names no folder: run these tests by `tests/run kafka`"))
+    folder
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(|| panic!("{variable} names no folder: run these tests by `tests/run kafka`"))
 }
 
 /// The end of a log file, for the message of a failed wait.
