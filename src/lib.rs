@@ -10,6 +10,7 @@ pub mod constant_contact;
 pub mod engine;
 pub mod telemetry;
 
+#[expect(clippy::disallowed_methods, reason = "the one layer that reads clocks, waits and starts threads and tasks")]
 pub mod shell;
 pub mod simulator;
 

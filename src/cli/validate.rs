@@ -38,6 +38,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
 
 /// The variables that may override keys.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment becomes an argument")]
 pub fn overrides() -> BTreeMap<String, String> {
     let text =
         |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));

@@ -16,87 +16,219 @@ pub mod output;
 pub mod promise;
 pub mod snapshot;
 
+pub mod limits;
+
+mod ack;
+mod activity;
+mod answers;
+mod begin;
+mod calls;
+mod coalescer;
+mod journal;
+mod membership;
+mod pacer;
+mod planner;
+mod quota;
+mod removal;
+mod route;
+mod router;
+mod view;
+
+#[cfg(test)]
+mod scenarios;
+
+pub use begin::{Beginning, PartitionBeginning};
 pub use event::Event;
 pub use input::Input;
 pub use output::Output;
 pub use promise::Promise;
 pub use snapshot::Snapshot;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::model::{
-    catalog::Catalog,
+    ContactId, ListId,
+    catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
     position::NextOffset,
-    state::{Header, StateChange},
-    time::{Mono, Now},
+    time::{Mono, Now, UnixMillis},
 };
 
-/// One shard's decisions. (Being built: the signatures are final.)
+use ack::Acks;
+use activity::Batch;
+use calls::CallInFlight;
+use coalescer::Queue;
+use event::{HoldReason, Holder, PauseReason, RecordCounts};
+use journal::Journal;
+use membership::{ContactSlot, Membership};
+use output::{CallId, RefreshId};
+use pacer::Pacer;
+use quota::Quota;
+use removal::Finding;
+use router::Router;
+
+/// One shard's decisions.
 #[derive(Debug)]
 pub struct Engine {
+    catalog: Arc<Catalog>,
+    rng: fastrand::Rng,
     outputs: VecDeque<Output>,
+    router: Option<Router>,
+    acks: Acks,
+    applications: Vec<ApplicationState>,
+    connections: Vec<ConnectionState>,
+    exports: Vec<ExportState>,
+    /// Open batches by number: the order of their cutting.
+    batches: BTreeMap<u64, Batch>,
+    next_batch: u64,
+    /// Distinguishes the names of this term's batches from every other's.
+    term_mark: u64,
+    calls: BTreeMap<CallId, CallInFlight>,
+    next_call: u64,
+    token_reads: BTreeMap<RefreshId, calls::TokenReadInFlight>,
+    journal: Journal,
+    restored: begin::Restored,
+    /// No request may leave after this instant.
+    lease_until: Mono,
+    /// Requests of earlier terms may still be under way before this instant.
+    first_call_at: Mono,
+    sequence: u64,
+    counts: RecordCounts,
+    paused: Option<PauseReason>,
+    held: Option<HoldReason>,
+    holds: BTreeMap<Holder, HoldReason>,
+    drain: Option<Drain>,
+    wake: Option<Mono>,
 }
 
-/// What a term begins from, beside the state.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Beginning {
-    /// For each partition of the source, what Kafka says of it.
-    pub partitions: Vec<PartitionBeginning>,
-    /// When the producers of earlier terms were fenced (`init_transactions` returned).
-    pub fenced_at: Mono,
+/// A stop under way.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    deadline: Mono,
+    done: bool,
 }
 
-/// What Kafka says of one source partition when a term begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionBeginning {
-    /// The committed offset; without one, the offset that `source.start` resolves to, and `committed` is false.
-    pub start: NextOffset,
-    /// Whether `start` was committed.
-    pub committed: bool,
-    /// The log's first offset.
-    pub log_start: i64,
-    /// The log's end (read_committed).
-    pub log_end: i64,
+/// One API key.
+#[derive(Debug)]
+struct ApplicationState {
+    pacer: Pacer,
+    quota: Quota,
+    /// Until when, and why, it makes no calls.
+    held: Option<(HoldReason, Mono)>,
+}
+
+/// One account.
+#[derive(Debug)]
+struct ConnectionState {
+    /// Addresses (hashed) in activities that may still run, and the changes of other exports that wait for them.
+    fences: HashMap<u64, Vec<(ExportId, ContactSlot)>, FenceHasher>,
+    token: calls::TokenState,
+    /// Until when, and why, it makes no calls.
+    held: Option<(HoldReason, Mono)>,
+    /// Failures in a row.
+    failures: u32,
+    open_batches: usize,
+    /// A poll of its activities is under way.
+    polling: bool,
+    /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
+    activity_ms: u64,
+}
+
+type FenceHasher = std::hash::BuildHasherDefault<xxhash_rust::xxh3::Xxh3Default>;
+
+/// One export.
+#[derive(Debug)]
+struct ExportState {
+    connection: ConnectionId,
+    application: ApplicationId,
+    /// Consent is recorded and it was started: its segments are routed.
+    routed: bool,
+    members: Membership,
+    imports: Queue,
+    removals: Queue,
+    /// Ids of contacts on its list, as far as they were read. Looked up, never iterated.
+    ids: HashMap<u32, ContactId, FenceHasher>,
+    finding: Finding,
+    list: Option<ListId>,
+    list_call: bool,
+    held: Option<(HoldReason, Mono)>,
+    rows_by_minute: VecDeque<(i64, u64)>,
+    rows_open: u64,
+    cancelled: u32,
+    record_due: bool,
+    /// Members whose empty record is forgotten once the watermark has passed it.
+    leaving: BTreeSet<(i32, i64, u32)>,
 }
 
 impl Engine {
     /// An engine without state. Restore first, then begin.
     #[must_use]
     pub fn new(catalog: Arc<Catalog>, seed: u64) -> Self {
-        let _ = (catalog, seed);
-        Self { outputs: VecDeque::new() }
-    }
-
-    /// Takes one record of the state topic, oldest first; `value: None` forgets the key.
-    pub fn restore(&mut self, change: StateChange) {
-        let _ = change;
-    }
-
-    /// The header restored last, for the driver's own checks.
-    #[must_use]
-    pub fn header(&self) -> Option<&Header> {
-        None
-    }
-
-    /// Begins the term. The partitions to read and where, or why nothing moves (also in the snapshot): then the
-    /// engine stays without outputs but events, and the driver serves `/health` until it is stopped.
-    ///
-    /// # Errors
-    /// The hold of the whole shard.
-    pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, event::HoldReason> {
-        let _ = now;
-        Ok(beginning.partitions.iter().map(|partition| partition.start).collect())
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let term_mark = rng.u64(..);
+        let exports = catalog.exports.iter().map(|export| ExportState::new(&catalog, export, rng.u64(..))).collect();
+        let connections = catalog.connections.iter().map(|_| ConnectionState::new()).collect();
+        Self {
+            rng,
+            outputs: VecDeque::new(),
+            router: None,
+            acks: Acks::default(),
+            applications: Vec::new(),
+            connections,
+            exports,
+            batches: BTreeMap::new(),
+            next_batch: 0,
+            term_mark,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            token_reads: BTreeMap::new(),
+            journal: Journal::default(),
+            restored: begin::Restored::default(),
+            lease_until: Mono(0),
+            first_call_at: Mono(0),
+            sequence: 0,
+            counts: RecordCounts::default(),
+            paused: None,
+            held: None,
+            holds: BTreeMap::new(),
+            drain: None,
+            wake: None,
+            catalog,
+        }
     }
 
     /// Something happened.
     pub fn handle_input(&mut self, now: Now, input: Input) {
-        let _ = (now, input);
+        if self.held.is_some() {
+            if let Input::Drain { .. } = input {
+                self.outputs.push_back(Output::Drained);
+            }
+            return;
+        }
+        match input {
+            Input::Records(records) => self.route(now, records),
+            Input::ReaderAt(positions) => positions.into_iter().for_each(|next| self.acks.reader_at(next)),
+            Input::PartitionsAdded(positions) => {
+                positions.into_iter().for_each(|next| self.acks.begin(next, None));
+                self.journal.urgent = true;
+            }
+            Input::Committed { commit, began } => self.on_committed(now, commit, began),
+            Input::CallEnded { call, outcome, vendor_time } => self.on_call_ended(now, call, outcome, vendor_time),
+            Input::TokenRead { refresh, connection, token } => self.on_token_read(now, refresh, connection, token),
+            Input::Drain { deadline } => {
+                self.drain.get_or_insert(Drain { deadline, done: false });
+            }
+        }
+        self.settle(now);
     }
 
     /// Time passed: call it at or after `poll_timeout`.
     pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+        if self.held.is_none() {
+            self.settle(now);
+        }
     }
 
     /// The next effect or fact; `None` when there is none until the next mutation.
@@ -107,13 +239,103 @@ impl Engine {
     /// When to call `handle_timeout` at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        None
+        self.wake
     }
 
-    /// A view of everything.
+    /// Restores order after each mutation, in one place.
+    fn settle(&mut self, now: Now) {
+        self.wake = None;
+        self.expire(now);
+        self.finish_batches(now);
+        self.plan(now);
+        self.make_calls(now);
+        self.commit_if_due(now);
+        self.press_back();
+        self.tell(now);
+    }
+
+    /// Looks again at `at`, at the latest.
+    fn wake_at(&mut self, at: Mono) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn export(&self, id: ExportId) -> &ExportState {
+        &self.exports[usize::from(id.0)]
+    }
+
+    fn export_mut(&mut self, id: ExportId) -> &mut ExportState {
+        &mut self.exports[usize::from(id.0)]
+    }
+
+    fn connection_mut(&mut self, id: ConnectionId) -> &mut ConnectionState {
+        &mut self.connections[usize::from(id.0)]
+    }
+
+    fn application_mut(&mut self, id: ApplicationId) -> &mut ApplicationState {
+        &mut self.applications[usize::from(id.0)]
+    }
+
+    fn export_ids(&self) -> impl Iterator<Item = ExportId> + use<> {
+        (0..self.exports.len()).map(|index| ExportId(u16::try_from(index).unwrap_or(u16::MAX)))
+    }
+
+    fn connection_ids(&self) -> impl Iterator<Item = ConnectionId> + use<> {
+        (0..self.connections.len()).map(|index| ConnectionId(u16::try_from(index).unwrap_or(u16::MAX)))
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// The vendor's time as well as we know it, for the age of what it did.
+    fn vendor_now(&self, application: ApplicationId, now: Now) -> UnixMillis {
+        self.applications[usize::from(application.0)].quota.vendor_time(now.mono).map_or(now.wall, |(earliest, _)| earliest)
+    }
+
+    /// The watermarks: everything below them is settled.
     #[must_use]
-    pub fn snapshot(&self, now: Now) -> Snapshot {
-        let _ = now;
-        Snapshot::default()
+    pub fn watermarks(&self) -> Vec<NextOffset> {
+        self.acks.watermarks()
+    }
+}
+
+impl ConnectionState {
+    fn new() -> Self {
+        Self {
+            fences: HashMap::default(),
+            token: calls::TokenState::Unread,
+            held: None,
+            failures: 0,
+            open_batches: 0,
+            polling: false,
+            activity_ms: 2_000,
+        }
+    }
+}
+
+impl ExportState {
+    fn new(catalog: &Catalog, export: &crate::model::catalog::Export, seed: u64) -> Self {
+        let connection = catalog.connection(export.connection);
+        Self {
+            connection: export.connection,
+            application: connection.application,
+            routed: export.starts_at_once && connection.consent.is_some(),
+            members: Membership::new(seed),
+            imports: Queue::default(),
+            removals: Queue::default(),
+            ids: HashMap::default(),
+            finding: Finding::Idle,
+            list: match &export.list {
+                crate::model::catalog::ListRef::Id(id) => Some(*id),
+                crate::model::catalog::ListRef::Named { .. } => None,
+            },
+            list_call: false,
+            held: None,
+            rows_by_minute: VecDeque::new(),
+            rows_open: 0,
+            cancelled: 0,
+            record_due: false,
+            leaving: BTreeSet::new(),
+        }
     }
 }

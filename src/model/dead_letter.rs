@@ -46,6 +46,19 @@ pub enum LetterReason {
     RowRefused,
 }
 
+impl LetterReason {
+    /// The word used in headers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode(fault) => fault.as_str(),
+            Self::NoAddress => "no_address",
+            Self::InvalidAddress => "invalid_address",
+            Self::RowRefused => "row_refused",
+        }
+    }
+}
+
 /// Where the original bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LetterOriginal {

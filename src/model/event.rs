@@ -94,6 +94,37 @@ pub enum DecodeFault {
     TooLarge,
 }
 
+impl DecodeFault {
+    /// All faults, in the order of reports.
+    pub const ALL: [Self; 9] = [
+        Self::WireFormat,
+        Self::UnknownSchema,
+        Self::UnusableSchema,
+        Self::Malformed,
+        Self::MissingField,
+        Self::UnknownChange,
+        Self::KeyMismatch,
+        Self::NoKey,
+        Self::TooLarge,
+    ];
+
+    /// The word used in headers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WireFormat => "wire_format",
+            Self::UnknownSchema => "unknown_schema",
+            Self::UnusableSchema => "unusable_schema",
+            Self::Malformed => "malformed",
+            Self::MissingField => "missing_field",
+            Self::UnknownChange => "unknown_change",
+            Self::KeyMismatch => "key_mismatch",
+            Self::NoKey => "no_key",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
 /// A record's own bytes, as they were in the source topic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RawRecord {

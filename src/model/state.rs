@@ -205,8 +205,8 @@ pub struct LedgerRecord {
     pub day: UtcDay,
     /// Calls that may have been spent of that day.
     pub calls: u32,
-    /// Calls that may have been spent of the day before.
-    pub calls_day_before: u32,
+    /// Calls that may have been spent of the day after, because they were sent close to midnight.
+    pub calls_next_day: u32,
 }
 
 /// What an export has resolved so far.

@@ -1,1 +1,179 @@
-//! The model of Constant Contact over HTTP.
+//! The model of the vendor behind a real socket: for the demo, for tests, for whoever wants to try the stage out.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{Request, Response, StatusCode},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::{
+    model::{ListId, Text, call::ContactStatus, time::UnixMillis},
+    simulator::constant_contact::{PlantedContact, Vendor},
+};
+
+/// The largest request body; an import that is cut by the vendor must fit.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A vendor that several tasks look at; one lock, held for one request at a time.
+#[derive(Debug, Clone)]
+pub struct SharedVendor(Arc<Mutex<Vendor>>);
+
+impl SharedVendor {
+    /// The vendor, brought to the present.
+    pub fn lock(&self) -> MutexGuard<'_, Vendor> {
+        let mut vendor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        vendor.advance(wall());
+        vendor
+    }
+}
+
+/// The wall clock, as the model takes it.
+#[must_use]
+pub fn wall() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A running simulator.
+#[derive(Debug)]
+pub struct SimulatorHost {
+    address: SocketAddr,
+    vendor: SharedVendor,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<io::Result<()>>,
+}
+
+impl SimulatorHost {
+    /// Listens and serves until it is stopped.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start(listen: SocketAddr, vendor: Vendor) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let vendor = SharedVendor(Arc::new(Mutex::new(vendor)));
+        let routes = Router::new()
+            .route("/_simulator/report", get(report))
+            .route("/_simulator/contacts", post(plant_contacts))
+            .route("/_simulator/lists", post(plant_list))
+            .route("/_simulator/lists/{id}/members", get(members))
+            .fallback(api)
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(vendor.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            // A dropped host stops too.
+            axum::serve(listener, routes).with_graceful_shutdown(async move { drop(stopped.await) }).await
+        });
+        Ok(Self { address, vendor, stop, serving })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base of the API, without a slash at its end.
+    #[must_use]
+    pub fn api(&self) -> String {
+        format!("http://{}/v3", self.address)
+    }
+
+    /// The model behind it.
+    #[must_use]
+    pub fn vendor(&self) -> SharedVendor {
+        self.vendor.clone()
+    }
+
+    /// Stops after the requests in flight.
+    ///
+    /// # Errors
+    /// The server had failed before.
+    pub async fn stop(self) -> io::Result<()> {
+        drop(self.stop);
+        self.serving.await.map_err(io::Error::other)?
+    }
+}
+
+async fn api(State(vendor): State<SharedVendor>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let request: Request<Bytes> = Request::from_parts(parts, body);
+    let response = vendor.lock().handle(wall(), &request);
+    response.map(Body::from)
+}
+
+async fn report(State(vendor): State<SharedVendor>) -> Response<Body> {
+    let report = vendor.lock().report();
+    Json(report).into_response()
+}
+
+#[derive(Deserialize)]
+struct ContactToPlant {
+    email: Text,
+    #[serde(default = "active")]
+    status: ContactStatus,
+    #[serde(default)]
+    lists: Vec<Text>,
+}
+
+const fn active() -> ContactStatus {
+    ContactStatus::Active
+}
+
+async fn plant_contacts(State(vendor): State<SharedVendor>, Json(contacts): Json<Vec<ContactToPlant>>) -> Response<Body> {
+    let mut vendor = vendor.lock();
+    let known = vendor.lists();
+    let mut planted = Vec::with_capacity(contacts.len());
+    for (index, contact) in contacts.into_iter().enumerate() {
+        let mut lists = Vec::with_capacity(contact.lists.len());
+        for wanted in &contact.lists {
+            let found = known.iter().find(|(id, name)| name == wanted || wanted.parse() == Ok(*id));
+            let Some((id, _)) = found else { return refused(&format!("contact {index} names a list that does not exist")) };
+            lists.push(*id);
+        }
+        planted.push(PlantedContact { address: contact.email, status: contact.status, lists });
+    }
+    for (index, contact) in planted.iter().enumerate() {
+        if !vendor.plant_contact(contact) {
+            return refused(&format!("contact {index} has no valid address, or more than 50 lists"));
+        }
+    }
+    (StatusCode::CREATED, Json(json!({ "planted": planted.len() }))).into_response()
+}
+
+fn refused(message: &str) -> Response<Body> {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": message }))).into_response()
+}
+
+#[derive(Deserialize)]
+struct ListToPlant {
+    name: String,
+}
+
+async fn plant_list(State(vendor): State<SharedVendor>, Json(list): Json<ListToPlant>) -> Response<Body> {
+    let id = vendor.lock().plant_list(&list.name);
+    (StatusCode::CREATED, Json(json!({ "list_id": id, "name": list.name }))).into_response()
+}
+
+async fn members(State(vendor): State<SharedVendor>, Path(id): Path<ListId>) -> Response<Body> {
+    let members = vendor.lock().list_members(id);
+    Json(members).into_response()
+}

@@ -1,3 +1,8 @@
 //! The virtual world: engine and vendor in virtual time, with faults by seed and an oracle for each promise.
 
+pub mod broker;
 pub mod constant_contact;
+pub mod faults;
+pub mod fold;
+pub mod trace;
+pub mod workload;

@@ -1,0 +1,206 @@
+//! Each kind's fields, in the order of its schema in `schemas/state`.
+
+use crate::model::{
+    batch::Operation,
+    position::{NextOffset, PartitionId, Position},
+    row::Row,
+    state::{
+        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
+        SettledRecord,
+    },
+    time::{UnixMillis, UtcDay},
+};
+
+use super::super::binary::{Fault, Reader, write_array, write_flag, write_long, write_option, write_text};
+
+type Read<T> = Result<T, Fault>;
+
+fn write_hash(out: &mut Vec<u8>, hash: u64) {
+    write_long(out, hash.cast_signed());
+}
+
+fn read_hash(reader: &mut Reader<'_>) -> Read<u64> {
+    Ok(reader.long()?.cast_unsigned())
+}
+
+fn write_id(out: &mut Vec<u8>, id: uuid::Uuid) {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    write_text(out, id.as_hyphenated().encode_lower(&mut buffer));
+}
+
+fn write_position(out: &mut Vec<u8>, position: Position) {
+    write_long(out, i64::from(position.partition.0));
+    write_long(out, position.offset);
+}
+
+fn read_position(reader: &mut Reader<'_>) -> Read<Position> {
+    Ok(Position { partition: PartitionId(reader.number()?), offset: reader.long()? })
+}
+
+pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) {
+    write_long(out, i64::from(header.format));
+    write_long(out, header.written_at.0);
+    write_flag(out, header.ended);
+    write_array(out, &header.partitions, |out, partition| {
+        write_long(out, i64::from(partition.next.partition.0));
+        write_long(out, partition.next.offset);
+        write_option(out, partition.last_settled.as_ref(), |out, settled| {
+            write_long(out, settled.offset);
+            write_long(out, settled.timestamp.0);
+            write_hash(out, settled.hash);
+        });
+    });
+    write_array(out, &header.routed, |out, routed| {
+        write_text(out, &routed.export);
+        write_text(out, &routed.connection);
+        write_text(out, &routed.list);
+        write_hash(out, routed.mapping_hash);
+        write_array(out, &routed.segments, |out, segment| write_text(out, segment));
+    });
+}
+
+pub(super) fn read_header(reader: &mut Reader<'_>) -> Read<Header> {
+    Ok(Header {
+        format: reader.number()?,
+        written_at: UnixMillis(reader.long()?),
+        ended: reader.flag()?,
+        partitions: reader.array(|reader| {
+            Ok(PartitionHeader {
+                next: NextOffset { partition: PartitionId(reader.number()?), offset: reader.long()? },
+                last_settled: reader.option(|reader| {
+                    Ok(SettledRecord { offset: reader.long()?, timestamp: UnixMillis(reader.long()?), hash: read_hash(reader)? })
+                })?,
+            })
+        })?,
+        routed: reader.array(|reader| {
+            Ok(RoutedExport {
+                export: reader.text()?,
+                connection: reader.text()?,
+                list: reader.text()?,
+                mapping_hash: read_hash(reader)?,
+                segments: reader.array(Reader::text)?,
+            })
+        })?,
+    })
+}
+
+pub(super) fn write_member(out: &mut Vec<u8>, cut: &MemberCut) {
+    write_array(out, &cut.segments, |out, segment| write_text(out, segment));
+    write_option(out, cut.address.as_ref(), |out, address| write_text(out, address));
+    write_option(out, cut.row.as_ref(), |out, row| {
+        write_option(out, row.first_name.as_ref(), |out, name| write_text(out, name));
+        write_option(out, row.last_name.as_ref(), |out, name| write_text(out, name));
+        write_array(out, &row.custom, |out, value| write_option(out, value.as_ref(), |out, value| write_text(out, value)));
+    });
+    write_array(out, &cut.positions, |out, position| write_position(out, *position));
+    write_long(out, cut.changed_at.0);
+    write_array(out, &cut.applied, |out, applied| {
+        write_text(out, &applied.address);
+        write_id(out, applied.list);
+        write_hash(out, applied.row_hash);
+        write_long(out, applied.at.0);
+    });
+    write_option(out, cut.refused.as_ref(), |out, refused| {
+        write_hash(out, refused.row_hash);
+        write_text(out, &refused.reason);
+        write_position(out, refused.position);
+    });
+    write_flag(out, cut.erased);
+}
+
+pub(super) fn read_member(reader: &mut Reader<'_>) -> Read<MemberCut> {
+    Ok(MemberCut {
+        segments: reader.array(Reader::text)?,
+        address: reader.option(Reader::text)?,
+        row: reader.option(|reader| {
+            Ok(Row {
+                first_name: reader.option(Reader::text)?,
+                last_name: reader.option(Reader::text)?,
+                custom: reader.array(|reader| reader.option(Reader::text))?,
+            })
+        })?,
+        positions: reader.array(read_position)?,
+        changed_at: UnixMillis(reader.long()?),
+        applied: reader.array(|reader| {
+            Ok(Applied {
+                address: reader.text()?,
+                list: reader.id()?,
+                row_hash: read_hash(reader)?,
+                at: UnixMillis(reader.long()?),
+            })
+        })?,
+        refused: reader.option(|reader| {
+            Ok(Refused { row_hash: read_hash(reader)?, reason: reader.text()?, position: read_position(reader)? })
+        })?,
+        erased: reader.flag()?,
+    })
+}
+
+pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
+    write_long(
+        out,
+        match chunk.operation {
+            Operation::Import => 0,
+            Operation::Remove => 1,
+        },
+    );
+    write_text(out, &chunk.export);
+    write_id(out, chunk.list);
+    write_long(out, chunk.opened_at.0);
+    write_long(out, i64::from(chunk.chunks));
+    write_flag(out, chunk.given_up);
+    write_array(out, &chunk.rows, |out, row| {
+        write_text(out, &row.profile);
+        write_text(out, &row.address);
+        write_option(out, row.contact_id.as_ref(), |out, id| write_id(out, *id));
+        write_position(out, row.position);
+    });
+}
+
+pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
+    Ok(BatchChunk {
+        operation: match reader.long()? {
+            0 => Operation::Import,
+            1 => Operation::Remove,
+            _ => return Err(Fault::Range),
+        },
+        export: reader.text()?,
+        list: reader.id()?,
+        opened_at: UnixMillis(reader.long()?),
+        chunks: reader.number()?,
+        given_up: reader.flag()?,
+        rows: reader.array(|reader| {
+            Ok(BatchContact {
+                profile: reader.text()?,
+                address: reader.text()?,
+                contact_id: reader.option(Reader::id)?,
+                position: read_position(reader)?,
+            })
+        })?,
+    })
+}
+
+pub(super) fn write_ledger(out: &mut Vec<u8>, ledger: LedgerRecord) {
+    write_long(out, ledger.day.0);
+    write_long(out, i64::from(ledger.calls));
+    write_long(out, i64::from(ledger.calls_next_day));
+}
+
+pub(super) fn read_ledger(reader: &mut Reader<'_>) -> Read<LedgerRecord> {
+    Ok(LedgerRecord { day: UtcDay(reader.long()?), calls: reader.number()?, calls_next_day: reader.number()? })
+}
+
+pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
+    write_option(out, export.list.as_ref(), |out, list| write_id(out, *list));
+    write_array(out, &export.rows_by_minute, |out, (minute, rows)| {
+        write_long(out, *minute);
+        write_long(out, i64::try_from(*rows).unwrap_or(i64::MAX));
+    });
+}
+
+pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
+    Ok(ExportRecord {
+        list: reader.option(Reader::id)?,
+        rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
+    })
+}

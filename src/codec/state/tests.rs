@@ -1,0 +1,181 @@
+use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value, writer::datum::GenericDatumWriter};
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    ContactId, ListId,
+    batch::Operation,
+    position::{NextOffset, PartitionId, Position},
+    row::Row,
+    state::{
+        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
+        SettledRecord,
+    },
+    time::{UnixMillis, UtcDay},
+};
+
+fn text() -> impl Strategy<Value = Text> {
+    "[a-zA-Z0-9/%@. é]{0,30}".prop_map(Text::from)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (0..100_i32, any::<i64>()).prop_map(|(partition, offset)| Position { partition: PartitionId(partition), offset })
+}
+
+fn millis() -> impl Strategy<Value = UnixMillis> {
+    any::<i64>().prop_map(UnixMillis)
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    (proptest::option::of(text()), proptest::option::of(text()), proptest::collection::vec(proptest::option::of(text()), 0..3))
+        .prop_map(|(first_name, last_name, custom)| Row { first_name, last_name, custom })
+}
+
+fn member() -> impl Strategy<Value = MemberCut> {
+    let applied = (text(), any::<u128>(), any::<u64>(), millis()).prop_map(|(address, list, row_hash, at)| Applied {
+        address,
+        list: ListId::from_u128(list),
+        row_hash,
+        at,
+    });
+    let refused =
+        (any::<u64>(), text(), position()).prop_map(|(row_hash, reason, position)| Refused { row_hash, reason, position });
+    (
+        proptest::collection::vec(text(), 0..4),
+        proptest::option::of(text()),
+        proptest::option::of(row()),
+        proptest::collection::vec(position(), 0..3),
+        millis(),
+        proptest::collection::vec(applied, 0..3),
+        proptest::option::of(refused),
+        any::<bool>(),
+    )
+        .prop_map(|(segments, address, row, positions, changed_at, applied, refused, erased)| MemberCut {
+            segments,
+            address,
+            row,
+            positions,
+            changed_at,
+            applied,
+            refused,
+            erased,
+        })
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    let settled =
+        (any::<i64>(), millis(), any::<u64>()).prop_map(|(offset, timestamp, hash)| SettledRecord { offset, timestamp, hash });
+    let partition = (position(), proptest::option::of(settled)).prop_map(|(at, last_settled)| PartitionHeader {
+        next: NextOffset { partition: at.partition, offset: at.offset },
+        last_settled,
+    });
+    let routed = (text(), text(), text(), any::<u64>(), proptest::collection::vec(text(), 0..3)).prop_map(
+        |(export, connection, list, mapping_hash, segments)| RoutedExport { export, connection, list, mapping_hash, segments },
+    );
+    (millis(), any::<bool>(), proptest::collection::vec(partition, 0..3), proptest::collection::vec(routed, 0..3))
+        .prop_map(|(written_at, ended, partitions, routed)| Header { format: 1, written_at, ended, partitions, routed })
+}
+
+fn batch() -> impl Strategy<Value = BatchChunk> {
+    let contact =
+        (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
+            BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
+        });
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), proptest::collection::vec(contact, 0..4)).prop_map(
+        |(import, export, list, opened_at, chunks, given_up, rows)| BatchChunk {
+            operation: if import { Operation::Import } else { Operation::Remove },
+            export,
+            list: ListId::from_u128(list),
+            opened_at,
+            chunks,
+            given_up,
+            rows,
+        },
+    )
+}
+
+fn change() -> impl Strategy<Value = StateChange> {
+    let ledger = (0..99_999_i64, 0..100_000_u32, 0..100_000_u32).prop_map(|(day, calls, calls_next_day)| LedgerRecord {
+        day: UtcDay(day),
+        calls,
+        calls_next_day,
+    });
+    let export = (proptest::option::of(any::<u128>()), proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4))
+        .prop_map(|(list, rows_by_minute)| ExportRecord { list: list.map(ListId::from_u128), rows_by_minute });
+    prop_oneof![
+        header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
+        (text(), text(), member())
+            .prop_map(|(export, profile, value)| (StateKey::Member { export, profile }, StateValue::Member(value))),
+        (text(), any::<u32>(), batch())
+            .prop_map(|(name, chunk, value)| (StateKey::Batch { name: BatchName(name), chunk }, StateValue::Batch(value))),
+        (any::<u64>(), ledger)
+            .prop_map(|(hash, value)| (StateKey::Ledger { application: ClientIdHash(hash) }, StateValue::Ledger(value))),
+        (text(), export).prop_map(|(export, value)| (StateKey::Export { export }, StateValue::Export(value))),
+    ]
+    .prop_map(|(key, value)| StateChange { key, value: Some(value) })
+}
+
+fn schema(kind: &str) -> Schema {
+    let text = match kind {
+        "header" => include_str!("../../../schemas/state/header.avsc"),
+        "member" => include_str!("../../../schemas/state/member.avsc"),
+        "batch" => include_str!("../../../schemas/state/batch.avsc"),
+        "ledger" => include_str!("../../../schemas/state/ledger.avsc"),
+        "export" => include_str!("../../../schemas/state/export.avsc"),
+        other => panic!("no schema of {other}"),
+    };
+    Schema::parse_str(text).unwrap()
+}
+
+fn encode(change: &StateChange) -> (Vec<u8>, Vec<u8>) {
+    let mut value = Vec::new();
+    encode_value(change.value.as_ref().unwrap(), &mut value);
+    (encode_key(&change.key), value)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(change in change()) {
+        let (key, value) = encode(&change);
+        prop_assert_eq!(decode(&key, Some(&value)), Ok(change));
+    }
+
+    /// The schemas in the repository are what is written, to the last byte, and the other way round.
+    #[test]
+    fn the_published_schemas_read_and_write_the_same_bytes(change in change()) {
+        let (_, value) = encode(&change);
+        let schema = schema(kind(&change.key));
+        let reader = GenericDatumReader::builder(&schema).build().unwrap();
+        let mut datum = &value[1..];
+        let read: Value = reader.read_value(&mut datum).unwrap();
+        prop_assert!(datum.is_empty());
+        let written = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(read).unwrap();
+        prop_assert_eq!(decode(&encode_key(&change.key), Some(&[&[1], written.as_slice()].concat())), Ok(change));
+    }
+
+    /// A newer version appends fields; what this version knows of them is still read.
+    #[test]
+    fn fields_of_a_newer_version_are_left_unread(change in change(), more in proptest::collection::vec(any::<u8>(), 0..20)) {
+        let (key, mut value) = encode(&change);
+        value[0] = 2;
+        value.extend(more);
+        prop_assert_eq!(decode(&key, Some(&value)), Ok(change));
+    }
+
+    #[test]
+    fn damaged_records_are_faults_never_panics(change in change(), at in any::<prop::sample::Index>(), flip in 1..=255_u8, cut in any::<prop::sample::Index>()) {
+        let (key, mut value) = encode(&change);
+        let index = at.index(value.len());
+        value[index] ^= flip;
+        let _ = decode(&key, Some(&value));
+        let _ = decode(&key, Some(&value[..cut.index(value.len())]));
+        let _ = decode(&value, None);
+    }
+}
+
+#[test]
+fn a_key_of_a_newer_kind_says_so() {
+    assert_eq!(decode(b"suppression/1", None), Err(StateFault::Kind("suppression".to_owned())));
+    assert_eq!(decode(b"\xff", None), Err(StateFault::Key));
+    assert_eq!(decode(b"member/only", None), Err(StateFault::Key));
+}

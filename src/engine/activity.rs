@@ -1,0 +1,438 @@
+//! A batch's life: opened in the state, sent, followed to the end of its activity, settled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::model::{
+    ActivityId, ContactId, ListId, Text,
+    activity::{Activity, ActivityState},
+    batch::{BatchName, CutReason, ImportRows, Operation},
+    call::Cursor,
+    catalog::ExportId,
+    dead_letter::{DeadLetter, LetterOriginal, LetterReason},
+    hash::text_hash,
+    position::PartitionId,
+    row::Row,
+    state::Refused,
+    time::{Mono, Now, UnixMillis},
+};
+
+use super::{
+    Engine, Event,
+    coalescer::{Tokens, Waiting},
+    limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
+    membership::{ContactSlot, Known, MemberId},
+    output::CommitId,
+};
+
+/// One contact in a batch.
+#[derive(Debug)]
+pub(super) struct BatchRow {
+    pub(super) slot: ContactSlot,
+    pub(super) row_hash: u64,
+    pub(super) since: UnixMillis,
+    pub(super) tokens: Tokens,
+    pub(super) touched: SmallVec<[MemberId; 1]>,
+}
+
+/// How far a look for an import's name has come.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    pub(super) cursor: Option<Cursor>,
+    /// When the first complete look found nothing.
+    pub(super) absent_since: Option<Mono>,
+    pub(super) next_at: Mono,
+    pub(super) under_way: bool,
+}
+
+/// Where a batch stands.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its record is to be committed.
+    Opening,
+    /// Its record is in this transaction.
+    Committing(CommitId),
+    /// It may be sent.
+    Ready,
+    /// It is being sent.
+    Posting,
+    /// Its outcome is unknown: its name is looked for.
+    Looking(Look),
+    /// The vendor works on it.
+    Running { activity: ActivityId, next_poll: Mono, since: Mono },
+    /// A removal was repeated: nameless activities that may be its first attempt are waited for.
+    Clearing { next_at: Mono, cursor: Option<Cursor>, under_way: bool, waiting_for: bool },
+    /// It is over.
+    Ended(Box<Ending>),
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Completed, with the rows (by index) that were refused.
+    Applied { at: UnixMillis, refused: Vec<u32> },
+    /// What it did is unknown; its contacts are decided anew.
+    Unknown,
+    /// It never reached the vendor, or was refused as a whole.
+    NotDone,
+}
+
+/// A batch.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) name: BatchName,
+    pub(super) export: ExportId,
+    pub(super) operation: Operation,
+    pub(super) list: ListId,
+    pub(super) rows: Vec<BatchRow>,
+    pub(super) import: Option<ImportRows>,
+    pub(super) ids: Vec<ContactId>,
+    pub(super) stage: Stage,
+    /// By the vendor's clock: none of its activities is older.
+    pub(super) opened_at: UnixMillis,
+    pub(super) reason: CutReason,
+    /// Not before this instant.
+    pub(super) not_before: Mono,
+    /// It was found in the state: it settles nothing.
+    pub(super) restored: bool,
+    /// A removal that was sent more than once.
+    pub(super) repeated: bool,
+    /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
+    pub(super) carried: BTreeMap<PartitionId, i64>,
+}
+
+impl Batch {
+    /// The row that is being sent.
+    pub(super) fn row(&self, index: u32) -> Option<Row> {
+        self.import.as_ref().and_then(|import| import.rows.get(index as usize)).map(|(_, row)| row.clone())
+    }
+
+    pub(super) fn chunks(&self) -> u32 {
+        count(self.rows.len().div_ceil(BATCH_CHUNK_ROWS))
+    }
+}
+
+/// What a new batch is made of.
+pub(super) struct Cut {
+    pub(super) export: ExportId,
+    pub(super) operation: Operation,
+    pub(super) rows: Vec<BatchRow>,
+    pub(super) import: Option<ImportRows>,
+    pub(super) ids: Vec<ContactId>,
+    pub(super) reason: CutReason,
+}
+
+impl Engine {
+    /// Opens a batch: its contacts are fenced from here on.
+    pub(super) fn open_batch(&mut self, now: Now, list: ListId, cut: Cut) {
+        let number = self.next_batch;
+        self.next_batch += 1;
+        let name = BatchName(compact_str::format_compact!("lk-{:016x}-{number}", self.term_mark));
+        let state = &mut self.exports[usize::from(cut.export.0)];
+        let (connection, application) = (state.connection, state.application);
+        for (index, row) in cut.rows.iter().enumerate() {
+            let contact = state.members.contact_mut(row.slot);
+            contact.in_flight = Some((number, count(index)));
+            self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
+        }
+        state.rows_open += u64::from(count(cut.rows.len()));
+        self.connection_mut(connection).open_batches += 1;
+        let rows = count(cut.rows.len());
+        self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
+        let batch = Batch {
+            name,
+            export: cut.export,
+            operation: cut.operation,
+            list,
+            rows: cut.rows,
+            import: cut.import,
+            ids: cut.ids,
+            stage: Stage::Opening,
+            opened_at: self.vendor_now(application, now),
+            reason: cut.reason,
+            not_before: Mono(0),
+            restored: false,
+            repeated: false,
+            carried: BTreeMap::new(),
+        };
+        self.batches.insert(number, batch);
+    }
+
+    /// One reading of a running batch's activity.
+    pub(super) fn on_activity(&mut self, now: Now, number: u64, activity: &Activity) {
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        let since = match batch.stage {
+            Stage::Running { since, .. } => since,
+            Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Posting | Stage::Looking(_) => now.mono,
+            Stage::Clearing { .. } | Stage::Ended(_) => return,
+        };
+        if !activity.state.is_final() {
+            let age = now.mono.since_ms(since);
+            let next_poll = now.mono.plus_ms((age / 5).clamp(1_000, 60_000));
+            batch.stage = Stage::Running { activity: activity.activity_id, next_poll, since };
+            return;
+        }
+        let ended_at = activity.completed_at.unwrap_or(now.wall);
+        let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
+        let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
+        let connection = self.exports[usize::from(export.0)].connection;
+        let learned = &mut self.connections[usize::from(connection.0)].activity_ms;
+        *learned = (*learned * 3 + took_ms.min(3_600_000)) / 4;
+        self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
+        match activity.state {
+            ActivityState::Completed => self.on_completed(now, number, activity, ended_at),
+            ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => self.end(number, Ending::Unknown),
+            ActivityState::Initialized | ActivityState::Processing => {}
+        }
+    }
+
+    fn on_completed(&mut self, now: Now, number: u64, activity: &Activity, at: UnixMillis) {
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        if batch.restored {
+            self.end(number, Ending::Unknown);
+            return;
+        }
+        if batch.operation == Operation::Remove && batch.repeated {
+            batch.stage = Stage::Clearing { next_at: now.mono, cursor: None, under_way: false, waiting_for: false };
+            return;
+        }
+        let rows = batch.rows.len() as u64;
+        let counts = activity.counts;
+        if batch.operation == Operation::Import {
+            // Fewer rows than were sent: the rest may have been cut off without a word. Once more, in halves.
+            let short = counts.items_total.is_some_and(|total| total < rows);
+            let faults = counts.error.unwrap_or(0) + counts.correctable.unwrap_or(0);
+            let named = activity.error_lines.iter().filter_map(|line| line.checked_sub(2)).filter(|row| u64::from(*row) < rows);
+            let mut refused: Vec<u32> = named.collect();
+            refused.sort_unstable();
+            refused.dedup();
+            let unexplained = faults.saturating_sub(refused.len() as u64);
+            if rows > 1 && ((short && batch.reason != CutReason::Split) || unexplained > 0) {
+                self.split(now, number);
+                return;
+            }
+            if rows == 1 && faults > 0 && refused.is_empty() {
+                refused.push(0);
+            }
+            self.end(number, Ending::Applied { at, refused });
+        } else {
+            self.end(number, Ending::Applied { at, refused: Vec::new() });
+        }
+    }
+
+    pub(super) fn end(&mut self, number: u64, ending: Ending) {
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.stage = Stage::Ended(Box::new(ending));
+        }
+    }
+
+    /// Sends a batch again in two halves: their rows keep what they carry.
+    pub(super) fn split(&mut self, now: Now, number: u64) {
+        let Some(mut batch) = self.batches.remove(&number) else { return };
+        self.close(&batch);
+        let middle = batch.rows.len() / 2;
+        let second = batch.rows.split_off(middle);
+        let first = std::mem::take(&mut batch.rows);
+        let lines: Vec<(Text, Row)> = batch.import.as_ref().map(|import| import.rows.to_vec()).unwrap_or_default();
+        let (first_lines, second_lines) = lines.split_at(middle.min(lines.len()));
+        for (rows, lines) in [(first, first_lines), (second, second_lines)] {
+            let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
+            let cut =
+                Cut { export: batch.export, operation: batch.operation, rows, import, ids: Vec::new(), reason: CutReason::Split };
+            self.open_batch(now, batch.list, cut);
+        }
+    }
+
+    /// Takes a batch out of the accounts; its records go with the next transaction.
+    fn close(&mut self, batch: &Batch) {
+        self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        let state = &mut self.exports[usize::from(batch.export.0)];
+        state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
+        let connection = &mut self.connections[usize::from(state.connection.0)];
+        connection.open_batches = connection.open_batches.saturating_sub(1);
+    }
+
+    /// Settles ended batches, as far as the next transaction has room for their records.
+    pub(super) fn finish_batches(&mut self, now: Now) {
+        let ended: Vec<u64> = self
+            .batches
+            .iter()
+            .filter(|(_, batch)| matches!(batch.stage, Stage::Ended(_)))
+            .filter(|(_, batch)| {
+                batch.carried.iter().all(|(partition, offset)| self.acks.reader(*partition).is_none_or(|reader| reader > *offset))
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in ended {
+            let rows = self.batches.get(&number).map_or(0, |batch| batch.rows.len());
+            if self.journal.due() > 0 && self.journal.due() + rows > DIRTY_MEMBERS_MAX + IMPORT_ROWS_MAX {
+                return;
+            }
+            if let Some(batch) = self.batches.remove(&number) {
+                self.close(&batch);
+                self.finish(now, batch);
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Now, batch: Batch) {
+        let Stage::Ended(ending) = batch.stage else { return };
+        let export = batch.export;
+        let import = batch.import;
+        let (mut adds, mut updates, mut removals) = (0, 0, 0);
+        let mut freshness_ms = Vec::new();
+        let mut refused_rows = 0;
+        let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
+        for (index, row) in batch.rows.into_iter().enumerate() {
+            self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
+            match &*ending {
+                Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
+                    refused_rows += 1;
+                    self.refuse_row(export, row);
+                }
+                Ending::Applied { at, .. } => {
+                    let was = self.export(export).members.contact(row.slot).known;
+                    let known = match batch.operation {
+                        crate::model::batch::Operation::Import => {
+                            if matches!(was, Known::On { .. }) {
+                                updates += 1
+                            } else {
+                                adds += 1
+                            }
+                            Known::On { row_hash: row.row_hash, at: *at }
+                        }
+                        crate::model::batch::Operation::Remove => {
+                            removals += 1;
+                            Known::Off
+                        }
+                    };
+                    freshness_ms.push(u32::try_from(at.since_ms(row.since)).unwrap_or(u32::MAX));
+                    self.export_mut(export).members.set_known(row.slot, known);
+                    self.settle_contact(export, row.slot, row.tokens, &row.touched);
+                }
+                Ending::Unknown => {
+                    self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: now.wall });
+                    let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
+                    self.send_again(now, export, row, sent);
+                }
+                Ending::NotDone => {
+                    let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
+                    self.send_again(now, export, row, sent);
+                }
+            }
+        }
+        for slot in slots {
+            self.unfence(now, export, slot);
+            self.decide(now, export, slot);
+        }
+        let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
+        if moved > 0 {
+            self.count_rows(now, export, moved);
+            self.emit(Event::Applied { export, adds, updates, removals, freshness_ms });
+        }
+        if refused_rows > 0 {
+            self.emit(Event::RowsRefused { export, rows: refused_rows });
+        }
+    }
+
+    /// What is known of a contact changed: the records that say so are due, and what waited for it settles.
+    fn settle_contact(&mut self, export: ExportId, slot: ContactSlot, tokens: Tokens, touched: &[MemberId]) {
+        let contact = self.export(export).members.contact(slot);
+        let mut due: SmallVec<[MemberId; 4]> = SmallVec::from_slice(&contact.wanted_by);
+        due.push(contact.owner);
+        for member in due {
+            self.due(export, member);
+        }
+        self.settle_tokens(export, tokens, touched);
+    }
+
+    /// What a row carried waits again, behind or under what has come since.
+    fn send_again(&mut self, now: Now, export: ExportId, row: BatchRow, sent: Option<Row>) {
+        let owner = self.export(export).members.contact(row.slot).owner;
+        self.due(export, owner);
+        if let Some(mut waiting) = self.take_waiting(export, row.slot) {
+            waiting.since = waiting.since.min(row.since);
+            waiting.tokens.extend(row.tokens);
+            for member in row.touched {
+                if !waiting.touched.contains(&member) {
+                    waiting.touched.push(member);
+                }
+            }
+            self.put_waiting(export, row.slot, waiting);
+            return;
+        }
+        // A row found in the state alone carries nothing: what is wanted decides.
+        if row.tokens.is_empty() && sent.is_none() {
+            return;
+        }
+        let waiting = Waiting {
+            operation: None,
+            row: sent.unwrap_or_default(),
+            since: row.since,
+            queued_at: now.mono,
+            tokens: row.tokens,
+            touched: row.touched,
+            sequence: 0,
+            bytes: 0,
+        };
+        self.put_waiting(export, row.slot, Box::new(waiting));
+    }
+
+    /// The vendor refuses a row for good: its events become dead letters, and it is not sent again as it is.
+    fn refuse_row(&mut self, export: ExportId, row: BatchRow) {
+        let refused_by = self.refused_by(export);
+        for token in &row.tokens {
+            let position = self.acks.position(*token);
+            self.letter(DeadLetter {
+                position,
+                refused_by: Some(refused_by.clone()),
+                reason: LetterReason::RowRefused,
+                detail: Text::const_new("the vendor refused the row; its page of the activity may say more"),
+                original: LetterOriginal::InSource,
+            });
+        }
+        let members = &mut self.export_mut(export).members;
+        let address_hash = text_hash(&members.contact(row.slot).address);
+        if let Known::On { at, .. } = members.contact(row.slot).known {
+            // It stays on the list as it was; the row that was refused is not sent again.
+            members.set_known(row.slot, Known::On { row_hash: row.row_hash, at });
+            self.settle_contact(export, row.slot, row.tokens, &row.touched);
+            return;
+        }
+        let wanted_by = std::mem::take(&mut members.contact_mut(row.slot).wanted_by);
+        for id in &wanted_by {
+            let member = members.member_mut(*id);
+            let position = member.position;
+            let reason = Text::const_new("row_refused");
+            member.refused = Some(Box::new(Refused { row_hash: address_hash ^ row.row_hash, reason, position }));
+        }
+        for id in wanted_by {
+            self.due(export, id);
+        }
+        self.settle_contact(export, row.slot, row.tokens, &row.touched);
+    }
+
+    /// The fence of a contact falls; changes of other exports that waited for it go on.
+    fn unfence(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
+        let state = &self.exports[usize::from(export.0)];
+        let Some(contact) = state.members.contact_if(slot) else { return };
+        let connection = state.connection;
+        let deferred =
+            self.connections[usize::from(connection.0)].fences.remove(&text_hash(&contact.address)).unwrap_or_default();
+        for (other, slot) in deferred {
+            self.decide(now, other, slot);
+        }
+    }
+
+    fn count_rows(&mut self, now: Now, export: ExportId, rows: u64) {
+        let minute = now.wall.0.div_euclid(60_000);
+        let state = self.export_mut(export);
+        state.record_due = true;
+        match state.rows_by_minute.back_mut() {
+            Some((last, moved)) if *last == minute => *moved += rows,
+            Some(_) | None => state.rows_by_minute.push_back((minute, rows)),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! What answers mean: for the call that they end, for the token, for the pace and the day's calls.
+
+use crate::model::{
+    activity::Activity,
+    batch::Operation,
+    call::{Answer, Disposition, Lost, NotSent, Outcome, Page, Refusal},
+    catalog::{ConnectionId, ExportId, ListRef},
+    time::{Mono, Now, UnixMillis},
+};
+
+use super::{
+    Engine, Event,
+    activity::{Ending, Look, Stage},
+    calls::{CallInFlight, Purpose, TokenState},
+    event::{CallResult, HoldReason},
+    input::TokenOutcome,
+    limits::CREATED_SKEW_MS,
+    output::{CallId, RefreshId},
+    removal::Finding,
+};
+
+/// The vendor's queue of activities: looked at again after this long.
+const QUEUE_FULL_MS: u64 = 30_000;
+/// A hold that a person has to end is tried again this often.
+const RETRY_HELD_MS: u64 = 300_000;
+/// After midnight the vendor's counter may be late.
+const AFTER_MIDNIGHT_MS: i64 = 900_000;
+
+impl Engine {
+    pub(super) fn on_call_ended(&mut self, now: Now, id: CallId, outcome: Outcome, vendor_time: Option<UnixMillis>) {
+        let Some(call) = self.calls.remove(&id) else {
+            self.emit(Event::LateAnswer { kind: None });
+            return;
+        };
+        let state = self.application_mut(call.application);
+        if let Some(date) = vendor_time {
+            state.quota.read_clock(date, call.handed_over, now.mono);
+        } else {
+            state.quota.first_call_ended();
+        }
+        match &outcome {
+            Outcome::NotSent(_) => {
+                state.pacer.unused(call.slot);
+                state.quota.refund();
+            }
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) => state.pacer.answered(call.slot, now.mono),
+        }
+        let (result, failed) = match &outcome {
+            Outcome::Answered(_) => (CallResult::Ok, false),
+            Outcome::Refused(refusal) => {
+                (CallResult::Refused(refusal.disposition), refusal.disposition == Disposition::ServerError)
+            }
+            Outcome::Unknown(_) => (CallResult::Unknown, true),
+            Outcome::NotSent(NotSent::TooLate) => (CallResult::NotSent, false),
+            Outcome::NotSent(NotSent::Unreachable | NotSent::NoToken) => (CallResult::NotSent, true),
+        };
+        let export = self.export_of(&call.purpose);
+        self.emit(Event::CallEnded {
+            application: call.application,
+            connection: call.connection,
+            export,
+            kind: call.kind,
+            result,
+            took_ms: now.mono.since_ms(call.handed_over),
+        });
+        if failed {
+            self.back_off(now, call.connection);
+        } else if matches!(outcome, Outcome::Answered(_)) {
+            self.connection_mut(call.connection).failures = 0;
+        }
+        if let Outcome::Refused(refusal) = &outcome {
+            self.on_refused(now, &call, refusal);
+        }
+        match call.purpose {
+            Purpose::Post(number) => self.on_posted(now, number, outcome),
+            Purpose::PollOne(number) => self.on_polled_one(now, call.connection, number, outcome),
+            Purpose::PollAll(connection) => self.on_polled_all(now, connection, outcome),
+            Purpose::Look(number) => self.on_look(now, number, outcome),
+            Purpose::Clear(number) => self.on_clear(now, number, outcome),
+            Purpose::Scan(export) => match outcome {
+                Outcome::Answered(Answer::Contacts(page)) => self.on_page(now, export, page),
+                Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                    if let Finding::Scanning { under_way, .. } = &mut self.export_mut(export).finding {
+                        *under_way = false;
+                    }
+                }
+            },
+            Purpose::LookUp(export, slot, sequence) => match outcome {
+                Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up(now, export, slot, sequence, &page),
+                Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                    if let Finding::LookingUp { queue, under_way } = &mut self.export_mut(export).finding {
+                        *under_way = None;
+                        queue.push((slot, sequence));
+                    }
+                }
+            },
+            Purpose::FindList(export) => self.on_list_found(now, export, outcome),
+            Purpose::CreateList(export) => self.on_list_created(now, export, outcome),
+        }
+    }
+
+    fn export_of(&self, purpose: &Purpose) -> Option<ExportId> {
+        match purpose {
+            Purpose::Post(number) | Purpose::PollOne(number) | Purpose::Look(number) | Purpose::Clear(number) => {
+                self.batches.get(number).map(|batch| batch.export)
+            }
+            Purpose::PollAll(_) => None,
+            Purpose::Scan(export) | Purpose::LookUp(export, _, _) | Purpose::FindList(export) | Purpose::CreateList(export) => {
+                Some(*export)
+            }
+        }
+    }
+
+    /// Waits before a connection's next call, longer with each failure.
+    fn back_off(&mut self, now: Now, connection: ConnectionId) {
+        let jitter = self.rng.u64(0..500);
+        let state = self.connection_mut(connection);
+        state.failures = state.failures.saturating_add(1);
+        let wait = (500_u64 << state.failures.min(7)).min(60_000) + jitter;
+        let until = now.mono.plus_ms(wait);
+        state.held = Some((HoldReason::ApiUnreachable, until));
+        self.wake_at(until);
+    }
+
+    /// What a refusal means beyond the call itself.
+    fn on_refused(&mut self, now: Now, call: &CallInFlight, refusal: &Refusal) {
+        let retry_ms = refusal.retry_after_ms.unwrap_or(0).min(3_600_000);
+        match refusal.disposition {
+            Disposition::Throttled => {
+                let until = now.mono.plus_ms(retry_ms.max(1_000));
+                self.application_mut(call.application).pacer.pause(until);
+                self.wake_at(until);
+            }
+            Disposition::QuotaExceeded => {
+                let state = self.application_mut(call.application);
+                let since_midnight =
+                    state.quota.vendor_time(now.mono).map_or(i64::MAX, |(earliest, _)| earliest.0 - earliest.day().start().0);
+                let opens = state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(3_600_000));
+                state.quota.exhaust();
+                // Just after midnight the counter may be late; a long hold is probed hourly, at the price of one call.
+                let until = if since_midnight < AFTER_MIDNIGHT_MS {
+                    now.mono.plus_ms(60_000)
+                } else {
+                    opens.min(now.mono.plus_ms(3_600_000))
+                };
+                state.held = Some((HoldReason::QuotaSpentByOthers, until));
+                self.wake_at(until);
+            }
+            Disposition::QueueFull => {
+                let until = now.mono.plus_ms(retry_ms.max(QUEUE_FULL_MS));
+                if let Some(export) = self.export_of(&call.purpose) {
+                    self.export_mut(export).held = Some((HoldReason::ActivityQueueFull, until));
+                }
+                self.wake_at(until);
+            }
+            Disposition::RefreshToken => self.connection_mut(call.connection).token = TokenState::Rejected,
+            Disposition::HoldConnection => {
+                let until = now.mono.plus_ms(RETRY_HELD_MS);
+                self.connection_mut(call.connection).held = Some((HoldReason::Forbidden, until));
+                self.wake_at(until);
+            }
+            Disposition::Invalid | Disposition::NotFound => {
+                let until = now.mono.plus_ms(RETRY_HELD_MS);
+                let reason = if refusal.disposition == Disposition::NotFound {
+                    HoldReason::ListMissing
+                } else {
+                    HoldReason::RequestRejected
+                };
+                match call.purpose {
+                    Purpose::Post(_) | Purpose::Scan(_) | Purpose::LookUp(..) | Purpose::FindList(_) | Purpose::CreateList(_) => {
+                        if let Some(export) = self.export_of(&call.purpose) {
+                            self.export_mut(export).held = Some((reason, until));
+                        }
+                    }
+                    Purpose::PollOne(_) | Purpose::PollAll(_) | Purpose::Look(_) | Purpose::Clear(_) => {}
+                }
+                self.wake_at(until);
+            }
+            Disposition::Conflict | Disposition::Split | Disposition::ServerError => {}
+        }
+    }
+
+    fn on_posted(&mut self, now: Now, number: u64, outcome: Outcome) {
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        match outcome {
+            Outcome::Answered(Answer::Activity(activity)) => {
+                let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
+                let connection = self.exports[usize::from(export.0)].connection;
+                let expected = self.connections[usize::from(connection.0)].activity_ms.clamp(50, 600_000);
+                let next_poll = now.mono.plus_ms(expected);
+                if let Some(batch) = self.batches.get_mut(&number) {
+                    batch.stage = Stage::Running { activity: activity.activity_id, next_poll, since: now.mono };
+                }
+                self.emit(Event::ActivityStarted { name, export, operation });
+            }
+            Outcome::Answered(_) | Outcome::Unknown(Lost::Timeout | Lost::Reset | Lost::Unreadable) => {
+                self.on_ambiguous(now, number)
+            }
+            Outcome::NotSent(_) => batch.stage = Stage::Ready,
+            Outcome::Refused(refusal) => match refusal.disposition {
+                Disposition::ServerError => self.on_ambiguous(now, number),
+                Disposition::Split if batch.rows.len() > 1 => self.split(now, number),
+                Disposition::Throttled | Disposition::QuotaExceeded | Disposition::RefreshToken | Disposition::QueueFull => {
+                    batch.stage = Stage::Ready;
+                }
+                // Refused as a whole: the export is held meanwhile, and its contacts are decided anew.
+                Disposition::Split
+                | Disposition::HoldConnection
+                | Disposition::NotFound
+                | Disposition::Conflict
+                | Disposition::Invalid => self.end(number, Ending::NotDone),
+            },
+        }
+    }
+
+    /// The vendor may or may not have taken a batch. An import is looked for by its name; a removal is repeated as it
+    /// was, once its deadline is over.
+    pub(super) fn on_ambiguous(&mut self, now: Now, number: u64) {
+        let deadline_ms = self.catalog.timing.request_deadline_ms;
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        match batch.operation {
+            Operation::Import => {
+                let look = Look { cursor: None, absent_since: None, next_at: now.mono.plus_ms(1_000), under_way: false };
+                batch.stage = Stage::Looking(look);
+            }
+            Operation::Remove => {
+                batch.repeated = true;
+                batch.not_before = now.mono.plus_ms(deadline_ms);
+                batch.stage = Stage::Ready;
+            }
+        }
+    }
+
+    fn on_polled_one(&mut self, now: Now, connection: ConnectionId, number: u64, outcome: Outcome) {
+        self.connection_mut(connection).polling = false;
+        match outcome {
+            Outcome::Answered(Answer::Activity(activity)) => {
+                let mine = matches!(
+                    self.batches.get(&number).map(|batch| &batch.stage),
+                    Some(Stage::Running { activity: id, .. }) if *id == activity.activity_id
+                );
+                if mine {
+                    self.on_activity(now, number, &activity);
+                }
+            }
+            // Just created, it may not be shown yet; after ten days it is not shown any more.
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                self.poll_again(now, number)
+            }
+        }
+    }
+
+    fn poll_again(&mut self, now: Now, number: u64) {
+        if let Some(Stage::Running { next_poll, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
+            *next_poll = now.mono.plus_ms(2_000);
+        }
+    }
+
+    fn on_polled_all(&mut self, now: Now, connection: ConnectionId, outcome: Outcome) {
+        self.connection_mut(connection).polling = false;
+        let running: Vec<(u64, crate::model::ActivityId)> = self
+            .batches
+            .iter()
+            .filter(|(_, batch)| self.exports[usize::from(batch.export.0)].connection == connection)
+            .filter_map(|(number, batch)| match batch.stage {
+                Stage::Running { activity, .. } => Some((*number, activity)),
+                Stage::Opening
+                | Stage::Committing(_)
+                | Stage::Ready
+                | Stage::Posting
+                | Stage::Looking(_)
+                | Stage::Clearing { .. }
+                | Stage::Ended(_) => None,
+            })
+            .collect();
+        let page = match outcome {
+            Outcome::Answered(Answer::Activities(page)) => page,
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                Page { items: Vec::new(), next: None }
+            }
+        };
+        for (number, id) in running {
+            match page.items.iter().find(|activity| activity.activity_id == id) {
+                Some(activity) => self.on_activity(now, number, activity),
+                None => self.poll_again(now, number),
+            }
+        }
+    }
+
+    /// One page of a look for an import's name.
+    fn on_look(&mut self, now: Now, number: u64, outcome: Outcome) {
+        let quiet_ms = self.catalog.timing.quiet_ms;
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        let oldest = batch.opened_at.plus_ms(-CREATED_SKEW_MS);
+        let file_name = batch.name.file_name();
+        let Stage::Looking(look) = &mut batch.stage else { return };
+        look.under_way = false;
+        let Outcome::Answered(Answer::Activities(page)) = outcome else {
+            look.next_at = now.mono.plus_ms(2_000);
+            return;
+        };
+        let found = page.items.iter().find(|activity| activity.source_file_name.as_deref() == Some(file_name.as_str())).cloned();
+        if let Some(activity) = found {
+            let name = batch.name.clone();
+            batch.stage = Stage::Running { activity: activity.activity_id, next_poll: now.mono, since: now.mono };
+            self.emit(Event::BatchFound { name });
+            self.on_activity(now, number, &activity);
+            return;
+        }
+        let reached = page.items.last().is_some_and(|activity| activity.created_at.is_some_and(|created| created < oldest));
+        if let Some(next) = page.next.filter(|_| !reached) {
+            look.cursor = Some(next);
+            look.next_at = now.mono;
+            return;
+        }
+        look.cursor = None;
+        match look.absent_since {
+            None => {
+                look.absent_since = Some(now.mono);
+                look.next_at = now.mono.plus_ms(quiet_ms);
+            }
+            Some(_) => {
+                let name = batch.name.clone();
+                self.emit(Event::BatchGivenUp { name });
+                self.end(number, Ending::Unknown);
+            }
+        }
+    }
+
+    /// One page of a look for nameless activities that a repeated removal must wait for.
+    fn on_clear(&mut self, now: Now, number: u64, outcome: Outcome) {
+        let ours: Vec<crate::model::ActivityId> = self
+            .batches
+            .values()
+            .filter_map(|batch| match batch.stage {
+                Stage::Running { activity, .. } => Some(activity),
+                Stage::Opening
+                | Stage::Committing(_)
+                | Stage::Ready
+                | Stage::Posting
+                | Stage::Looking(_)
+                | Stage::Clearing { .. }
+                | Stage::Ended(_) => None,
+            })
+            .collect();
+        let Some(batch) = self.batches.get_mut(&number) else { return };
+        let oldest = batch.opened_at.plus_ms(-CREATED_SKEW_MS);
+        let restored = batch.restored;
+        let Stage::Clearing { next_at, cursor, under_way, waiting_for } = &mut batch.stage else { return };
+        *under_way = false;
+        let Outcome::Answered(Answer::Activities(page)) = outcome else {
+            *next_at = now.mono.plus_ms(2_000);
+            return;
+        };
+        let foreign = |activity: &Activity| {
+            activity.source_file_name.is_none() && !activity.state.is_final() && !ours.contains(&activity.activity_id)
+        };
+        *waiting_for |= page.items.iter().any(foreign);
+        let reached = page.items.last().is_some_and(|activity| activity.created_at.is_some_and(|created| created < oldest));
+        if let Some(next) = page.next.filter(|_| !reached) {
+            *cursor = Some(next);
+            *next_at = now.mono;
+            return;
+        }
+        if std::mem::take(waiting_for) {
+            *cursor = None;
+            *next_at = now.mono.plus_ms(5_000);
+            return;
+        }
+        let ending = if restored { Ending::Unknown } else { Ending::Applied { at: now.wall, refused: Vec::new() } };
+        self.end(number, ending);
+    }
+
+    fn on_list_found(&mut self, now: Now, export: ExportId, outcome: Outcome) {
+        self.export_mut(export).list_call = false;
+        let ListRef::Named { name, create } = self.catalog.export(export).list.clone() else { return };
+        if let Outcome::Answered(Answer::Lists(page)) = outcome {
+            match page.items.iter().find(|list| list.name == name) {
+                Some(list) => self.resolve_list(export, list.list_id),
+                None if create => self.create_list(now, export),
+                None => {
+                    let until = now.mono.plus_ms(RETRY_HELD_MS);
+                    self.export_mut(export).held = Some((HoldReason::ListMissing, until));
+                    self.wake_at(until);
+                }
+            }
+        }
+    }
+
+    fn on_list_created(&mut self, _now: Now, export: ExportId, outcome: Outcome) {
+        // Anything but the list itself: its name is looked for again, which also finds what an unknown outcome made.
+        self.export_mut(export).list_call = false;
+        if let Outcome::Answered(Answer::List(list)) = outcome {
+            self.resolve_list(export, list.list_id);
+        }
+    }
+
+    fn resolve_list(&mut self, export: ExportId, list: crate::model::ListId) {
+        let state = self.export_mut(export);
+        state.list = Some(list);
+        state.record_due = true;
+        self.journal.moved = true;
+    }
+
+    pub(super) fn on_token_read(&mut self, now: Now, refresh: RefreshId, id: ConnectionId, token: TokenOutcome) {
+        let Some(read) = self.token_reads.remove(&refresh) else {
+            self.emit(Event::LateAnswer { kind: None });
+            return;
+        };
+        let application = self.catalog.connection(id).application;
+        if let Some(slot) = read.slot {
+            self.application_mut(application).pacer.answered(slot, now.mono);
+            self.application_mut(application).quota.first_call_ended();
+        }
+        let bad = |reason: HoldReason, wait_ms: u64| (reason, now.mono.plus_ms(wait_ms));
+        let held: Option<(HoldReason, Mono)> = match token {
+            TokenOutcome::Valid { .. } => None,
+            TokenOutcome::Missing => Some(bad(HoldReason::NoToken, 30_000)),
+            TokenOutcome::Dead => Some(bad(HoldReason::TokenDead, 60_000)),
+            TokenOutcome::OtherApplication => Some(bad(HoldReason::TokenOfOtherApplication, 60_000)),
+            TokenOutcome::Unavailable { .. } => Some(bad(HoldReason::TokenUnavailable, 5_000)),
+        };
+        let state = self.connection_mut(id);
+        state.token = match (token, held) {
+            (TokenOutcome::Valid { refresh_at, expires_at }, _) => TokenState::Valid { refresh_at, expires_at },
+            (_, Some((_, again_at))) => TokenState::Bad { again_at },
+            (_, None) => TokenState::Unread,
+        };
+        if let Some((_, until)) = held {
+            state.held = held;
+            self.wake_at(until);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A term's beginning: what the state tells, what Kafka says of the source, and whether the two agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::model::{
+    Text,
+    batch::BatchName,
+    catalog::ExportId,
+    hash::text_hash,
+    position::{NextOffset, PartitionId, Position},
+    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue},
+    time::{Mono, Now, UnixMillis},
+};
+
+use super::{
+    ApplicationState, Engine, Event,
+    activity::{Batch, BatchRow, Look, Stage},
+    coalescer::{Tokens, Waiting},
+    event::{HoldReason, Holder},
+    journal::ROW_UNKNOWN,
+    limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
+    membership::Known,
+    pacer::Pacer,
+    quota::Quota,
+    router::Router,
+};
+
+/// What a term begins from, beside the state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Beginning {
+    /// For each partition of the source, what Kafka says of it.
+    pub partitions: Vec<PartitionBeginning>,
+    /// When the producers of earlier terms were fenced (`init_transactions` returned).
+    pub fenced_at: Mono,
+}
+
+/// What Kafka says of one source partition when a term begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionBeginning {
+    /// The committed offset; without one, the offset that `source.start` resolves to, and `committed` is false.
+    pub start: NextOffset,
+    /// Whether `start` was committed.
+    pub committed: bool,
+    /// The log's first offset.
+    pub log_start: i64,
+    /// The log's end (read_committed).
+    pub log_end: i64,
+}
+
+/// What was restored and waits for the term to begin.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    header: Option<Header>,
+    ledgers: BTreeMap<u64, LedgerRecord>,
+    batches: BTreeMap<BatchName, BTreeMap<u32, BatchChunk>>,
+    exports_by_name: BTreeMap<Text, ExportId>,
+}
+
+impl Engine {
+    /// Takes one record of the state topic, oldest first; `value: None` forgets the key.
+    pub fn restore(&mut self, change: StateChange) {
+        if self.restored.exports_by_name.is_empty() {
+            let names = self.export_ids().map(|id| (self.catalog.export(id).name.clone(), id));
+            self.restored.exports_by_name = names.collect();
+        }
+        match (change.key, change.value) {
+            (StateKey::Header, Some(StateValue::Header(header))) => self.restored.header = Some(header),
+            (StateKey::Member { export, profile }, value) => {
+                if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
+                    match value {
+                        Some(StateValue::Member(cut)) => self.restore_member(id, &profile, cut),
+                        Some(_) | None => self.forget_restored(id, &profile),
+                    }
+                }
+            }
+            (StateKey::Batch { name, chunk }, Some(StateValue::Batch(record))) => {
+                self.restored.batches.entry(name).or_default().insert(chunk, record);
+            }
+            (StateKey::Batch { name, chunk }, _) => {
+                if let Some(chunks) = self.restored.batches.get_mut(&name) {
+                    chunks.remove(&chunk);
+                }
+            }
+            (StateKey::Ledger { application }, Some(StateValue::Ledger(record))) => {
+                self.restored.ledgers.insert(application.0, record);
+            }
+            (StateKey::Export { export }, Some(StateValue::Export(record))) => {
+                if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
+                    let state = self.export_mut(id);
+                    state.list = state.list.or(record.list);
+                    state.rows_by_minute = record.rows_by_minute.into_iter().collect();
+                }
+            }
+            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. }, _) => {}
+        }
+    }
+
+    /// The header restored last, for the driver's own checks.
+    #[must_use]
+    pub fn header(&self) -> Option<&Header> {
+        self.restored.header.as_ref()
+    }
+
+    fn forget_restored(&mut self, export: ExportId, profile: &Text) {
+        let Some(id) = self.export(export).members.find(profile) else { return };
+        let members = &mut self.export_mut(export).members;
+        let member = members.member_mut(id);
+        member.segments = 0;
+        let mut slots: SmallVec<[_; 2]> = member.former.iter().copied().collect();
+        slots.extend(member.contact);
+        members.point(id, None);
+        for slot in slots {
+            // Somebody else's by now, or nobody's.
+            if members.contact_if(slot).is_some_and(|contact| contact.owner == id) {
+                members.contact_mut(slot).waiting = None;
+                members.set_known(slot, Known::Off);
+                members.forget_contact_if_idle(slot);
+            }
+        }
+        if members.member(id).contact.is_none() && members.member(id).former.is_empty() {
+            members.forget_member(id);
+        }
+    }
+
+    fn restore_member(&mut self, export: ExportId, profile: &Text, cut: MemberCut) {
+        self.forget_restored(export, profile);
+        let config = Arc::clone(&self.catalog);
+        let config = config.export(export);
+        let segments =
+            config.segments.iter().enumerate().filter(|(_, name)| cut.segments.contains(name)).map(|(bit, _)| 1_u64 << bit);
+        let segments = segments.fold(0, |word, bit| word | bit);
+        let members = &mut self.export_mut(export).members;
+        let id = members.find_or_insert(profile);
+        let member = members.member_mut(id);
+        member.segments = segments;
+        member.position = cut.positions.first().copied().unwrap_or(Position { partition: PartitionId(-1), offset: -1 });
+        member.changed_at = cut.changed_at;
+        member.recorded = true;
+        member.erased = cut.erased;
+        member.refused = cut.refused.map(Box::new);
+        let is_refused = member.refused.is_some();
+        let wanted = cut.address.as_ref().map(|address| members.find_or_insert_contact(address, id));
+        members.point(id, wanted);
+        if let Some(slot) = wanted {
+            let known_off = !cut.applied.iter().any(|applied| Some(&applied.address) == cut.address.as_ref());
+            if is_refused && known_off && cut.row.is_none() {
+                members.contact_mut(slot).wanted_by.retain(|member| *member != id);
+            }
+        }
+        for applied in cut.applied {
+            let slot = members.find_or_insert_contact(&applied.address, id);
+            let known = if applied.row_hash == ROW_UNKNOWN {
+                Known::Unknown { since: applied.at }
+            } else {
+                Known::On { row_hash: applied.row_hash, at: applied.at }
+            };
+            members.set_known(slot, known);
+            if members.contact(slot).wanted_by.is_empty() {
+                members.contact_mut(slot).owner = id;
+            }
+            if Some(slot) != wanted && members.contact(slot).owner == id && !members.member(id).former.contains(&slot) {
+                members.member_mut(id).former.push(slot);
+            }
+        }
+        if let (Some(slot), Some(row)) = (wanted, cut.row) {
+            // Without a place in a queue until the term begins.
+            let waiting = Waiting {
+                operation: None,
+                bytes: 0,
+                row,
+                since: cut.changed_at,
+                queued_at: Mono(0),
+                tokens: Tokens::new(),
+                touched: SmallVec::from_slice(&[id]),
+                sequence: 0,
+            };
+            members.contact_mut(slot).waiting = Some(Box::new(waiting));
+        }
+    }
+
+    /// Begins the term. The partitions to read and where, or why nothing moves (also in the snapshot): then the
+    /// engine stays without outputs but events, and the driver serves `/health` until it is stopped.
+    ///
+    /// # Errors
+    /// The hold of the whole shard.
+    pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
+        let header = self.restored.header.take();
+        if let Err(reason) = self.check(header.as_ref(), beginning) {
+            self.held = Some(reason);
+            self.emit(Event::Held { who: Holder::Shard, reason, until: None });
+            return Err(reason);
+        }
+        let catalog = Arc::clone(&self.catalog);
+        self.applications = catalog
+            .applications
+            .iter()
+            .map(|application| {
+                let kept = u32::from(100 - application.reserved_for_others_percent.min(100));
+                let per_day = application
+                    .calls_per_day
+                    .map(|calls| u32::try_from(u64::from(calls) * u64::from(kept) / 100).unwrap_or(calls));
+                let ledger = self.restored.ledgers.get(&application.client_id_hash.0).copied();
+                ApplicationState {
+                    pacer: Pacer::new(application.calls_per_second),
+                    quota: Quota::new(per_day, ledger, now.wall),
+                    held: None,
+                }
+            })
+            .collect();
+        let in_order = header.as_ref().is_none_or(|header| header.ended);
+        let wait_ms = LEASE_MS + catalog.timing.request_deadline_ms + TAKEOVER_MARGIN_MS;
+        self.first_call_at = if in_order { now.mono } else { beginning.fenced_at.plus_ms(wait_ms) };
+        for partition in &beginning.partitions {
+            let settled =
+                header.as_ref().and_then(|header| header.partition(partition.start.partition)).and_then(|p| p.last_settled);
+            self.acks.begin(partition.start, settled);
+        }
+        self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
+        self.restore_batches(now);
+        for export in self.export_ids() {
+            self.begin_export(now, export);
+        }
+        // The first transaction says where the term began, before its first event.
+        self.journal.urgent = true;
+        self.settle(now);
+        Ok(beginning.partitions.iter().map(|partition| partition.start).collect())
+    }
+
+    /// Whether state and source agree.
+    fn check(&self, header: Option<&Header>, beginning: &Beginning) -> Result<(), HoldReason> {
+        let Some(header) = header else {
+            let committed = beginning.partitions.iter().any(|partition| partition.committed);
+            return if committed { Err(HoldReason::StateGone) } else { Ok(()) };
+        };
+        if header.format > STATE_FORMAT {
+            return Err(HoldReason::StateUnreadable);
+        }
+        if header.routed != self.routed() {
+            return Err(HoldReason::RoutingChanged);
+        }
+        for partition in &beginning.partitions {
+            let known = header.partition(partition.start.partition);
+            match known {
+                // A partition that the source gained since: read from its beginning.
+                None => {}
+                Some(known) if !partition.committed || known.next.offset != partition.start.offset => {
+                    return Err(HoldReason::HeaderDisagrees);
+                }
+                Some(_) if partition.start.offset < partition.log_start => return Err(HoldReason::RetentionGap),
+                Some(_) if partition.start.offset > partition.log_end => return Err(HoldReason::HeaderDisagrees),
+                Some(_) => {}
+            }
+        }
+        let missing = |id: PartitionId| !beginning.partitions.iter().any(|partition| partition.start.partition == id);
+        if header.partitions.iter().any(|partition| missing(partition.next.partition)) {
+            return Err(HoldReason::HeaderDisagrees);
+        }
+        Ok(())
+    }
+
+    /// Open batches of earlier terms: their contacts are fenced, and nothing is known of them until the fence falls.
+    fn restore_batches(&mut self, now: Now) {
+        for (name, chunks) in std::mem::take(&mut self.restored.batches) {
+            let Some(first) = chunks.values().next() else { continue };
+            let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
+            if first.given_up {
+                continue;
+            }
+            let (operation, list, opened_at) = (first.operation, first.list, first.opened_at);
+            let number = self.next_batch;
+            self.next_batch += 1;
+            let connection = self.export(export).connection;
+            let (mut rows, mut ids) = (Vec::new(), Vec::new());
+            let mut carried: BTreeMap<PartitionId, i64> = BTreeMap::new();
+            for contact in chunks.into_values().flat_map(|chunk| chunk.rows) {
+                let members = &mut self.exports[usize::from(export.0)].members;
+                let owner = members.find_or_insert(&contact.profile);
+                let slot = members.find_or_insert_contact(&contact.address, owner);
+                let owner = members.contact(slot).owner;
+                let member = members.member(owner);
+                if member.contact != Some(slot) && !member.former.contains(&slot) {
+                    members.member_mut(owner).former.push(slot);
+                }
+                members.contact_mut(slot).in_flight = Some((number, count(rows.len())));
+                members.set_known(slot, Known::Unknown { since: now.wall });
+                self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
+                let tokens = Tokens::new();
+                rows.push(BatchRow { slot, row_hash: 0, since: UnixMillis(0), tokens, touched: SmallVec::new() });
+                ids.extend(contact.contact_id);
+                let position = carried.entry(contact.position.partition).or_insert(contact.position.offset);
+                *position = (*position).max(contact.position.offset);
+            }
+            self.connection_mut(connection).open_batches += 1;
+            let stage = match operation {
+                crate::model::batch::Operation::Import => {
+                    Stage::Looking(Look { cursor: None, absent_since: None, next_at: self.first_call_at, under_way: false })
+                }
+                crate::model::batch::Operation::Remove => Stage::Ready,
+            };
+            let batch = Batch {
+                name,
+                export,
+                operation,
+                list,
+                rows,
+                import: None,
+                ids,
+                stage,
+                opened_at,
+                reason: crate::model::batch::CutReason::Again,
+                not_before: self.first_call_at,
+                restored: true,
+                repeated: operation == crate::model::batch::Operation::Remove,
+                carried,
+            };
+            self.batches.insert(number, batch);
+        }
+    }
+
+    /// Derives what is to be sent from what is wanted and what was applied.
+    fn begin_export(&mut self, now: Now, export: ExportId) {
+        let slots: Vec<_> = self.export(export).members.contacts().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let members = &mut self.export_mut(export).members;
+            let waiting = members.contact_mut(slot).waiting.take();
+            if let Some(waiting) = waiting {
+                self.put_waiting_new(now, export, slot, waiting.row);
+            }
+            self.decide(now, export, slot);
+        }
+        let watermarks = self.acks.watermarks();
+        let state = self.export_mut(export);
+        let gone = state.members.members().filter(|(_, m)| m.segments == 0 && m.contact.is_none() && m.former.is_empty());
+        let leaving: Vec<_> = gone.map(|(id, member)| (member.position.partition.0, member.position.offset, id.0)).collect();
+        state.leaving.extend(leaving);
+        if watermarks.is_empty() {
+            state.leaving.clear();
+        }
+    }
+}
+
+impl Engine {
+    /// True when nothing waits, nothing is under way and everything delivered is settled and written.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.journal.waiting == 0
+            && self.batches.is_empty()
+            && self.acks.unsettled() == 0
+            && self.journal.due() == 0
+            && !self.journal.moved
+    }
+}

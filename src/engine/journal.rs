@@ -1,0 +1,385 @@
+//! What the next transaction writes, and when it begins.
+
+use std::collections::VecDeque;
+
+use crate::model::{
+    batch::BatchName,
+    catalog::{ClientIdHash, ExportId},
+    dead_letter::DeadLetter,
+    state::{
+        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, RoutedExport, STATE_FORMAT,
+        StateChange, StateKey, StateValue,
+    },
+    time::{Mono, Now, UnixMillis},
+};
+
+use super::{
+    Engine, Event, Output,
+    activity::Stage,
+    event::PauseReason,
+    limits::{
+        BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
+        LEASE_MS, LEASE_RENEW_MS, RECORDS_UNSETTLED_LOW, RECORDS_UNSETTLED_MAX, WAITING_BYTES_MAX, count,
+    },
+    membership::{Known, MemberId},
+    output::{Commit, CommitId},
+};
+
+/// Hash of a row that nobody knows: what is at the vendor is uncertain.
+pub(super) const ROW_UNKNOWN: u64 = u64::MAX;
+
+/// A transaction under way.
+#[derive(Debug)]
+struct UnderWay {
+    commit: CommitId,
+    handed_over: Mono,
+    changes: u32,
+    ledgers: Vec<(usize, LedgerRecord)>,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    next_commit: u64,
+    under_way: Option<UnderWay>,
+    committed_at: Mono,
+    /// Members whose records are due.
+    dirty: VecDeque<(ExportId, MemberId)>,
+    letters: Vec<DeadLetter>,
+    /// Batches that ended: their records go.
+    pub(super) closed: Vec<(BatchName, u32)>,
+    /// A watermark moved.
+    pub(super) moved: bool,
+    /// Something waits for a transaction: an open batch, a reservation, a lease.
+    pub(super) urgent: bool,
+    /// Calls wait, and the lease is short.
+    pub(super) wants_lease: bool,
+    /// Changes that wait, over all exports, and their bytes.
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
+}
+
+impl Journal {
+    /// Members whose records are due.
+    pub(super) fn due(&self) -> usize {
+        self.dirty.len()
+    }
+}
+
+impl Engine {
+    /// A member's record is due.
+    pub(super) fn due(&mut self, export: ExportId, id: MemberId) {
+        let members = &mut self.exports[usize::from(export.0)].members;
+        if members.member_if(id).is_some() {
+            let member = members.member_mut(id);
+            if !member.dirty {
+                member.dirty = true;
+                self.journal.dirty.push_back((export, id));
+            }
+        }
+    }
+
+    /// A dead letter goes with the next transaction.
+    pub(super) fn letter(&mut self, letter: DeadLetter) {
+        let reason = letter.reason.as_str();
+        self.journal.letters.push(letter);
+        self.emit(Event::DeadLettered { letters: 1, reason });
+    }
+
+    /// Begins a transaction when something asks for one and none is under way.
+    pub(super) fn commit_if_due(&mut self, now: Now) {
+        if self.journal.under_way.is_some() {
+            return;
+        }
+        let opening = self.batches.values().any(|batch| matches!(batch.stage, Stage::Opening));
+        let lease_short = self.lease_until.since_ms(now.mono) < LEASE_RENEW_MS;
+        let urgent = self.journal.urgent || opening || (self.journal.wants_lease && lease_short);
+        let journal = &self.journal;
+        let something = !journal.dirty.is_empty() || !journal.letters.is_empty() || !journal.closed.is_empty() || journal.moved;
+        let since = now.mono.since_ms(journal.committed_at);
+        let ending = self.ending(now);
+        if !(urgent || ending || (something && since >= COMMIT_INTERVAL_MS) || since >= IDLE_COMMIT_MS) {
+            let wait = if something { COMMIT_INTERVAL_MS } else { IDLE_COMMIT_MS };
+            let at = self.journal.committed_at.plus_ms(wait);
+            self.wake_at(at);
+            return;
+        }
+        self.commit(now, ending);
+    }
+
+    /// True when the stage is stopping and nothing is under way any more, or its time is up.
+    fn ending(&self, now: Now) -> bool {
+        let Some(drain) = self.drain else { return false };
+        !drain.done
+            && ((self.calls.is_empty() && self.token_reads.is_empty() && !self.works_on_in_drain()) || now.mono >= drain.deadline)
+    }
+
+    fn works_on_in_drain(&self) -> bool {
+        self.batches.values().any(|batch| match batch.stage {
+            Stage::Running { .. } | Stage::Posting | Stage::Looking(_) | Stage::Clearing { .. } => !batch.restored,
+            Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Ended(_) => false,
+        })
+    }
+
+    fn commit(&mut self, now: Now, ending: bool) {
+        let commit = CommitId(self.journal.next_commit);
+        self.journal.next_commit += 1;
+        let mut changes = Vec::with_capacity(self.journal.dirty.len() + 16);
+        let opening: Vec<u64> =
+            self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Opening)).map(|(number, _)| *number).collect();
+        for number in opening {
+            self.open_batch_records(number, &mut changes);
+            if let Some(batch) = self.batches.get_mut(&number) {
+                batch.stage = Stage::Committing(commit);
+            }
+        }
+        for (name, chunks) in std::mem::take(&mut self.journal.closed) {
+            for chunk in 0..chunks {
+                changes.push(StateChange { key: StateKey::Batch { name: name.clone(), chunk }, value: None });
+            }
+        }
+        for (export, id) in std::mem::take(&mut self.journal.dirty) {
+            self.member_record(export, id, &mut changes);
+        }
+        self.forget_left(&mut changes);
+        let mut ledgers = Vec::new();
+        for index in 0..self.applications.len() {
+            if let Some(record) = self.applications[index].quota.reservation() {
+                let application: ClientIdHash = self.catalog.applications[index].client_id_hash;
+                changes.push(StateChange { key: StateKey::Ledger { application }, value: Some(StateValue::Ledger(record)) });
+                ledgers.push((index, record));
+            }
+        }
+        for id in self.export_ids() {
+            let name = self.catalog.export(id).name.clone();
+            let state = self.export_mut(id);
+            if std::mem::take(&mut state.record_due) {
+                let record = ExportRecord { list: state.list, rows_by_minute: state.rows_by_minute.iter().copied().collect() };
+                changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
+            }
+        }
+        let ended = ending && self.calls.is_empty() && self.token_reads.is_empty();
+        let header =
+            Header { format: STATE_FORMAT, written_at: now.wall, ended, partitions: self.acks.headers(), routed: self.routed() };
+        changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
+        let letters = std::mem::take(&mut self.journal.letters);
+        self.journal.moved = false;
+        self.journal.urgent = false;
+        self.journal.wants_lease = false;
+        let under_way = UnderWay { commit, handed_over: now.mono, changes: count(changes.len()), ledgers };
+        self.journal.under_way = Some(under_way);
+        if ending && let Some(drain) = &mut self.drain {
+            drain.done = true;
+        }
+        self.outputs.push_back(Output::Commit(Commit { commit, changes, letters, offsets: self.acks.watermarks() }));
+    }
+
+    pub(super) fn on_committed(&mut self, now: Now, commit: CommitId, began: Mono) {
+        let Some(under_way) = self.journal.under_way.take() else { return };
+        assert!(under_way.commit == commit, "transactions are confirmed in order");
+        self.journal.committed_at = now.mono;
+        self.lease_until = self.lease_until.max(began.plus_ms(LEASE_MS));
+        for (index, record) in under_way.ledgers {
+            self.applications[index].quota.reserved(record);
+        }
+        for batch in self.batches.values_mut() {
+            if matches!(batch.stage, Stage::Committing(id) if id == commit) {
+                batch.stage = Stage::Ready;
+            }
+        }
+        self.emit(Event::Committed { changes: under_way.changes, took_ms: now.mono.since_ms(under_way.handed_over) });
+        if self.drain.is_some_and(|drain| drain.done) {
+            self.outputs.push_back(Output::Drained);
+        }
+    }
+
+    /// What the catalog routes now, as the header records it.
+    pub(super) fn routed(&self) -> Vec<RoutedExport> {
+        let routed = self.export_ids().filter(|id| self.export(*id).routed);
+        routed
+            .map(|id| {
+                let export = self.catalog.export(id);
+                let mut segments = export.segments.clone();
+                segments.sort_unstable();
+                RoutedExport {
+                    export: export.name.clone(),
+                    connection: self.catalog.connection(export.connection).name.clone(),
+                    list: match &export.list {
+                        crate::model::catalog::ListRef::Id(id) => compact_str::format_compact!("{id}"),
+                        crate::model::catalog::ListRef::Named { name, .. } => compact_str::format_compact!("name:{name}"),
+                    },
+                    mapping_hash: export.mapping.hash,
+                    segments,
+                }
+            })
+            .collect()
+    }
+
+    fn open_batch_records(&self, number: u64, changes: &mut Vec<StateChange>) {
+        let Some(batch) = self.batches.get(&number) else { return };
+        let members = &self.export(batch.export).members;
+        let chunks = count(batch.rows.len().div_ceil(BATCH_CHUNK_ROWS));
+        for (chunk, rows) in batch.rows.chunks(BATCH_CHUNK_ROWS).enumerate() {
+            let rows = rows.iter().enumerate().map(|(index, row)| {
+                let contact = members.contact(row.slot);
+                let owner = members.member(contact.owner);
+                BatchContact {
+                    profile: owner.profile.clone(),
+                    address: contact.address.clone(),
+                    contact_id: batch.ids.get(chunk * BATCH_CHUNK_ROWS + index).copied(),
+                    position: owner.position,
+                }
+            });
+            let value = BatchChunk {
+                operation: batch.operation,
+                export: self.catalog.export(batch.export).name.clone(),
+                list: batch.list,
+                opened_at: batch.opened_at,
+                chunks,
+                given_up: false,
+                rows: rows.collect(),
+            };
+            let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };
+            changes.push(StateChange { key, value: Some(StateValue::Batch(value)) });
+        }
+    }
+
+    /// Writes a member's cut, or forgets it where nothing of it is left.
+    fn member_record(&mut self, export: ExportId, id: MemberId, changes: &mut Vec<StateChange>) {
+        let catalog = std::sync::Arc::clone(&self.catalog);
+        let watermark = |engine: &Self, partition| engine.acks.watermark(partition).unwrap_or(i64::MAX);
+        let Some(member) = self.export(export).members.member_if(id) else { return };
+        let position = member.position;
+        let recorded = member.recorded;
+        let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
+        let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
+        let passed = watermark(self, position.partition) > position.offset;
+        if gone && (passed || !recorded) {
+            if recorded {
+                changes.push(StateChange { key, value: None });
+            }
+            self.export_mut(export).members.forget_member(id);
+            return;
+        }
+        let value = self.cut(export, id);
+        changes.push(StateChange { key, value: Some(StateValue::Member(value)) });
+        let state = self.export_mut(export);
+        let member = state.members.member_mut(id);
+        member.recorded = true;
+        member.dirty = false;
+        if gone {
+            state.leaving.insert((position.partition.0, position.offset, id.0));
+        }
+    }
+
+    /// Forgets members that left, once the watermark is beyond what they say.
+    fn forget_left(&mut self, changes: &mut Vec<StateChange>) {
+        for export in self.export_ids() {
+            for next in self.acks.watermarks() {
+                let range = (next.partition.0, i64::MIN, 0)..(next.partition.0, next.offset, 0);
+                let left: Vec<(i32, i64, u32)> = self.export(export).leaving.range(range).copied().collect();
+                for entry in left {
+                    self.export_mut(export).leaving.remove(&entry);
+                    let id = MemberId(entry.2);
+                    let stays = self.export(export).members.member_if(id).is_none_or(|member| {
+                        member.segments != 0
+                            || member.contact.is_some()
+                            || !member.former.is_empty()
+                            || member.position.offset != entry.1
+                    });
+                    if !stays {
+                        self.member_record(export, id, changes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A member as one cut.
+    fn cut(&self, export: ExportId, id: MemberId) -> MemberCut {
+        let state = self.export(export);
+        let member = state.members.member(id);
+        let config = self.catalog.export(export);
+        let mut segments: Vec<_> = config
+            .segments
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| member.segments & (1 << bit) != 0)
+            .map(|(_, segment)| segment.clone())
+            .collect();
+        segments.sort_unstable();
+        let row = member.contact.and_then(|slot| {
+            let contact = state.members.contact(slot);
+            if !contact.wanted_by.contains(&id) {
+                return None;
+            }
+            match (&contact.waiting, contact.in_flight) {
+                (Some(waiting), _) => Some(waiting.row.clone()),
+                (None, Some((batch, row))) => self.batches.get(&batch).and_then(|batch| batch.row(row)),
+                (None, None) => None,
+            }
+        });
+        let owned = member.contact.into_iter().chain(member.former.iter().copied());
+        let applied = owned.filter_map(|slot| {
+            let contact = state.members.contact(slot);
+            if contact.owner != id {
+                return None;
+            }
+            let (row_hash, at) = match contact.known {
+                Known::Off => return None,
+                Known::On { row_hash, at } => (row_hash, at),
+                Known::Unknown { .. } => (ROW_UNKNOWN, UnixMillis(0)),
+            };
+            Some(Applied { address: contact.address.clone(), list: state.list.unwrap_or_default(), row_hash, at })
+        });
+        MemberCut {
+            segments,
+            address: member.contact.map(|slot| state.members.contact(slot).address.clone()),
+            row,
+            positions: vec![member.position],
+            changed_at: member.changed_at,
+            applied: applied.collect(),
+            refused: member.refused.as_deref().cloned(),
+            erased: member.erased,
+        }
+    }
+
+    /// Pauses or resumes reading at the bounds.
+    pub(super) fn press_back(&mut self) {
+        let journal = &self.journal;
+        let profiles: usize = self.exports.iter().map(|export| export.members.profiles()).sum();
+        let full = u64::try_from(profiles).unwrap_or(u64::MAX) >= self.catalog.profiles_max;
+        let reason = if self.drain.is_some() {
+            Some(PauseReason::Draining)
+        } else if full {
+            Some(PauseReason::ProfilesMax)
+        } else if journal.due() >= DIRTY_MEMBERS_MAX || journal.letters.len() >= 10_000 {
+            Some(PauseReason::CommitBehind)
+        } else if journal.waiting >= CHANGES_WAITING_MAX || journal.waiting_bytes >= WAITING_BYTES_MAX {
+            Some(PauseReason::ChangesWaiting)
+        } else if self.acks.unsettled() >= RECORDS_UNSETTLED_MAX {
+            Some(PauseReason::RecordsUnsettled)
+        } else {
+            None
+        };
+        let low = journal.waiting < CHANGES_WAITING_LOW
+            && journal.waiting_bytes < WAITING_BYTES_MAX / 2
+            && journal.due() < DIRTY_MEMBERS_MAX / 2
+            && self.acks.unsettled() < RECORDS_UNSETTLED_LOW;
+        match (self.paused, reason) {
+            (None, Some(reason)) => {
+                self.paused = Some(reason);
+                let partitions = self.acks.ids().collect();
+                self.outputs.push_back(Output::Pause { partitions, reason });
+                self.emit(Event::Paused { reason });
+            }
+            (Some(_), None) if low => {
+                self.paused = None;
+                let partitions = self.acks.ids().collect();
+                self.outputs.push_back(Output::Resume { partitions });
+                self.emit(Event::Resumed);
+            }
+            (Some(_) | None, None | Some(_)) => {}
+        }
+    }
+}

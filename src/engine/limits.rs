@@ -1,0 +1,59 @@
+//! Every bound in the engine, in one place.
+
+/// A request may leave this long after the beginning of the last transaction that Kafka confirmed (L of the design).
+pub const LEASE_MS: u64 = 5_000;
+/// With calls to make, the next transaction begins when the lease has less than this left.
+pub const LEASE_RENEW_MS: u64 = 2_500;
+/// A new owner waits this long beyond lease and request deadline before its first call.
+pub const TAKEOVER_MARGIN_MS: u64 = 1_000;
+/// Rows of one import: 40,000 lines with the header (vendor, contacts_file_import).
+pub const IMPORT_ROWS_MAX: usize = 39_999;
+/// Bytes of one import's CSV: the vendor drops what lies beyond 4 MB without a word; room is left for the header.
+pub const IMPORT_BYTES_MAX: usize = 3_990_000;
+/// Contact ids of one removal (vendor, remove_list_memberships).
+pub const REMOVAL_IDS_MAX: usize = 500;
+/// Contacts on one page of a listing (vendor, `limit`).
+pub const PAGE_CONTACTS: u64 = 500;
+/// Batches of one connection that may be open at once.
+pub const OPEN_BATCHES_MAX: usize = 12;
+/// Changes that wait, over all exports; reading pauses above.
+pub const CHANGES_WAITING_MAX: usize = 300_000;
+/// Reading goes on below.
+pub const CHANGES_WAITING_LOW: usize = 200_000;
+/// Delivered records that are not settled; reading pauses above.
+pub const RECORDS_UNSETTLED_MAX: u64 = 2_000_000;
+/// Reading goes on below.
+pub const RECORDS_UNSETTLED_LOW: u64 = 1_500_000;
+/// Bytes of rows and addresses that wait; reading pauses above.
+pub const WAITING_BYTES_MAX: usize = 128 << 20;
+/// Members whose record is due: completed batches wait above, so that one transaction stays below about 30 MB.
+pub const DIRTY_MEMBERS_MAX: usize = 100_000;
+/// Contact ids kept of each export's list.
+pub const CONTACT_IDS_MAX: usize = 200_000;
+/// Contacts of an open batch in one state record: below 1 MB.
+pub const BATCH_CHUNK_ROWS: usize = 4_000;
+/// Calls reserved ahead in the ledger.
+pub const CALLS_RESERVED: u32 = 40;
+/// Calls of a day that are kept for terms that do not know the vendor's clock yet.
+pub const CLOCK_CALLS: u32 = 5;
+/// Calls of a day that no batch may take: polls, looks and tokens go on with them.
+pub const LANE_CALLS: u32 = 100;
+/// A change waits at least this long for others that go with it.
+pub const LINGER_MIN_MS: u64 = 1_000;
+/// A change waits at most this long while calls are left.
+pub const LINGER_MAX_MS: u64 = 600_000;
+/// Calls that may be spent ahead of an even spread over the day before batches are cut more rarely.
+pub const CALLS_AHEAD: u64 = 500;
+/// The new day of the quota opens this long after midnight of the vendor's clock.
+pub const MIDNIGHT_GUARD_MS: i64 = 30_000;
+/// Dirty members and settled records wait at most this long for a transaction.
+pub const COMMIT_INTERVAL_MS: u64 = 250;
+/// An idle shard commits this often, so that its offsets do not expire.
+pub const IDLE_COMMIT_MS: u64 = 3_600_000;
+/// How far the vendor's `created_at` may lie before our time of sending.
+pub const CREATED_SKEW_MS: i64 = 300_000;
+
+/// A length as a counter.
+pub(super) fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,246 @@
+//! What to cut into batches now, and why.
+//!
+//! Why: contacts per call are cheap and calls per day are scarce. While the day's calls are ahead of an even spread a
+//! change waits a second for others; when they are not, groups wait as long as their share of the calls left asks.
+
+use std::sync::Arc;
+
+use crate::model::{
+    batch::{CutReason, ImportRows, Operation},
+    catalog::ExportId,
+    hash::text_hash,
+    time::Now,
+};
+
+use super::{
+    Engine,
+    activity::{BatchRow, Cut},
+    coalescer::Queue,
+    event::HoldReason,
+    limits::{
+        CALLS_AHEAD, IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MAX_MS, LINGER_MIN_MS, OPEN_BATCHES_MAX,
+        REMOVAL_IDS_MAX, count,
+    },
+    membership::{ContactSlot, Membership},
+    removal::Finding,
+};
+
+/// Milliseconds in the window of the hourly ceiling, in whole minutes.
+const HOUR_MINUTES: i64 = 60;
+
+impl Engine {
+    /// Cuts every batch that is ready.
+    pub(super) fn plan(&mut self, now: Now) {
+        if self.drain.is_some() {
+            return;
+        }
+        for export in self.export_ids() {
+            self.tidy(export);
+            if !self.may_cut(now, export) {
+                continue;
+            }
+            while let Some(reason) = self.import_ready(now, export) {
+                if !self.cut_imports(now, export, reason) {
+                    break;
+                }
+            }
+            self.plan_removals(now, export);
+        }
+    }
+
+    fn tidy(&mut self, export: ExportId) {
+        let state = self.export_mut(export);
+        let live = |members: &Membership, operation: Operation, slot: ContactSlot, sequence: u64| {
+            let waiting = members.contact_if(slot).and_then(|contact| contact.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
+        };
+        let members = &state.members;
+        state.imports.tidy(|slot, sequence| live(members, Operation::Import, slot, sequence));
+        state.removals.tidy(|slot, sequence| live(members, Operation::Remove, slot, sequence));
+    }
+
+    /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
+    fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
+        let state = self.export(export);
+        let waits = state.imports.live > 0 || state.removals.live > 0;
+        if !waits || !state.routed || state.list.is_none() || state.held.is_some() {
+            return false;
+        }
+        let connection = &self.connections[usize::from(state.connection.0)];
+        let application = &self.applications[usize::from(state.application.0)];
+        if application.held.is_some() || connection.held.is_some() || connection.open_batches >= OPEN_BATCHES_MAX {
+            return false;
+        }
+        let allowed = self.rows_allowed(now, export);
+        if allowed == 0 {
+            let again = now.mono.plus_ms(60_000);
+            self.export_mut(export).held = Some((HoldReason::ProfilesPerHour, again));
+            self.wake_at(again);
+        }
+        allowed > 0
+    }
+
+    /// Rows that the hourly ceiling still allows.
+    fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
+        let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
+        let state = self.export(export);
+        let used = self.rows_last_hour(now, export) + state.rows_open;
+        usize::try_from(max.saturating_sub(used)).unwrap_or(usize::MAX)
+    }
+
+    /// Rows of completed activities in the last 60 minutes; the minute that began an hour ago counts whole.
+    pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
+        let from = now.wall.0.div_euclid(60_000) - HOUR_MINUTES;
+        self.export(export).rows_by_minute.iter().filter(|(minute, _)| *minute >= from).map(|(_, rows)| rows).sum()
+    }
+
+    /// How long a change waits for others, at what a call costs now.
+    fn linger_ms(&self, now: Now, export: ExportId) -> u64 {
+        let application = self.export(export).application;
+        let quota = &self.applications[usize::from(application.0)].quota;
+        let (Some(left), Some(limit)) = (quota.left(), quota.limit()) else { return LINGER_MIN_MS };
+        let day_left_ms = quota.day_left_ms(now.mono);
+        let even = u64::from(limit) * day_left_ms / 86_400_000;
+        let usable = u64::from(left.saturating_sub(LANE_CALLS));
+        if usable + CALLS_AHEAD.min(u64::from(limit) / 20) >= even && usable > CALLS_AHEAD.min(u64::from(limit) / 20) {
+            return LINGER_MIN_MS;
+        }
+        let groups = self.exports.iter().filter(|other| other.application == application);
+        let busy: u64 = groups.map(|group| u64::from(group.imports.live > 0) + 2 * u64::from(group.removals.live > 0)).sum();
+        (2 * busy.max(1) * day_left_ms / usable.max(1)).clamp(LINGER_MIN_MS, LINGER_MAX_MS)
+    }
+
+    pub(super) fn ready(&mut self, now: Now, export: ExportId, queue: impl Fn(&Engine) -> &Queue) -> bool {
+        let Some(oldest) = queue(self).oldest() else { return false };
+        let due = oldest.plus_ms(self.linger_ms(now, export));
+        if due > now.mono {
+            self.wake_at(due);
+        }
+        due <= now.mono
+    }
+
+    fn import_ready(&mut self, now: Now, export: ExportId) -> Option<CutReason> {
+        let state = self.export(export);
+        if state.imports.live >= IMPORT_ROWS_MAX {
+            return Some(CutReason::Rows);
+        }
+        if state.imports.bytes >= IMPORT_BYTES_MAX {
+            return Some(CutReason::Bytes);
+        }
+        self.ready(now, export, |engine| &engine.export(export).imports).then_some(CutReason::Age)
+    }
+
+    /// Cuts one import. False when nothing could be cut, or no more may be.
+    fn cut_imports(&mut self, now: Now, export: ExportId, reason: CutReason) -> bool {
+        let rows_max = IMPORT_ROWS_MAX.min(self.rows_allowed(now, export));
+        let config = self.catalog.export(export);
+        let custom_fields = Arc::clone(&config.mapping.custom_names);
+        let header = 64 + custom_fields.iter().map(|name| name.len() + 8).sum::<usize>();
+        let bytes_max = IMPORT_BYTES_MAX.saturating_sub(header);
+        let Some(list) = self.export(export).list else { return false };
+        let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while rows.len() < rows_max {
+            let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
+            if !self.is_live(export, slot, sequence, Operation::Import) || self.deferred(export, slot) {
+                continue;
+            }
+            let Some(waiting) = self.take_waiting(export, slot) else { continue };
+            if bytes + waiting.bytes > bytes_max {
+                self.put_waiting(export, slot, waiting);
+                break;
+            }
+            bytes += waiting.bytes;
+            let address = self.export(export).members.contact(slot).address.clone();
+            let row_hash = waiting.row.hash();
+            rows.push(BatchRow { slot, row_hash, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
+            lines.push((address, waiting.row));
+        }
+        if rows.is_empty() {
+            return false;
+        }
+        let import = ImportRows {
+            custom_fields,
+            has_first_name: lines.iter().any(|(_, row)| row.first_name.is_some()),
+            has_last_name: lines.iter().any(|(_, row)| row.last_name.is_some()),
+            rows: Arc::from(lines),
+        };
+        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), reason };
+        self.open_batch(now, list, cut);
+        let connection = self.export(export).connection;
+        self.connections[usize::from(connection.0)].open_batches < OPEN_BATCHES_MAX && self.rows_allowed(now, export) > 0
+    }
+
+    pub(super) fn is_live(&self, export: ExportId, slot: ContactSlot, sequence: u64, operation: Operation) -> bool {
+        let contact = self.export(export).members.contact_if(slot);
+        let waiting = contact.and_then(|contact| contact.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
+    }
+
+    /// A contact that another export's activity holds waits for that fence, outside its queue.
+    pub(super) fn deferred(&mut self, export: ExportId, slot: ContactSlot) -> bool {
+        let state = &self.exports[usize::from(export.0)];
+        let hash = text_hash(&state.members.contact(slot).address);
+        let connection = usize::from(state.connection.0);
+        if !self.connections[connection].fences.contains_key(&hash) {
+            return false;
+        }
+        if let Some(mut waiting) = self.take_waiting(export, slot) {
+            waiting.operation = None;
+            self.put_waiting(export, slot, waiting);
+        }
+        if let Some(fence) = self.connections[connection].fences.get_mut(&hash) {
+            fence.push((export, slot));
+        }
+        true
+    }
+
+    /// Cuts removals whose contact ids are known, when they are due.
+    pub(super) fn cut_removals(&mut self, now: Now, export: ExportId) {
+        let Some(list) = self.export(export).list else { return };
+        loop {
+            let rows_max = REMOVAL_IDS_MAX.min(self.rows_allowed(now, export));
+            let connection = self.export(export).connection;
+            if self.connections[usize::from(connection.0)].open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
+                return;
+            }
+            let candidates: Vec<(ContactSlot, u64)> = {
+                let state = self.export(export);
+                let found = state.removals.iter().filter(|(slot, _)| state.ids.contains_key(&slot.0));
+                let live = found.filter(|(slot, sequence)| self.is_live(export, *slot, *sequence, Operation::Remove));
+                live.take(rows_max).collect()
+            };
+            let (mut rows, mut ids) = (Vec::new(), Vec::new());
+            for (slot, _) in candidates {
+                if self.deferred(export, slot) {
+                    continue;
+                }
+                let Some(id) = self.export_mut(export).ids.remove(&slot.0) else { continue };
+                let Some(waiting) = self.take_waiting(export, slot) else { continue };
+                rows.push(BatchRow { slot, row_hash: 0, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
+                ids.push(id);
+            }
+            if rows.is_empty() {
+                return;
+            }
+            let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Age };
+            self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
+            self.tidy(export);
+        }
+    }
+
+    fn plan_removals(&mut self, now: Now, export: ExportId) {
+        if !matches!(self.export(export).finding, Finding::Idle) {
+            return;
+        }
+        if self.export(export).removals.live > 0 && self.ready(now, export, |engine| &engine.export(export).removals) {
+            self.cut_removals(now, export);
+            self.begin_finding(now, export);
+        }
+    }
+
+    /// Changes of an export that wait, for the view.
+    pub(super) fn waiting_of(&self, export: ExportId) -> u64 {
+        let state = self.export(export);
+        u64::from(count(state.imports.live + state.removals.live))
+    }
+}

@@ -1,0 +1,402 @@
+//! Records → membership → what is to be sent.
+
+use smallvec::SmallVec;
+
+use crate::model::{
+    Text,
+    address::{self, AddressFault},
+    batch::Operation,
+    catalog::{Export, ExportId, NoAddress, OnExit},
+    dead_letter::{DeadLetter, LetterOriginal, LetterReason, RefusedBy},
+    event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
+    position::Position,
+    row::Row,
+    time::{Now, UnixMillis},
+};
+
+use super::{
+    Engine, Event,
+    ack::Token,
+    coalescer::{Tokens, Waiting},
+    event::RecordCounts,
+    membership::{ContactSlot, Known, MemberId},
+    router::Route,
+};
+
+/// One record on its way through the exports.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    now: Now,
+    token: Token,
+    position: Position,
+    timestamp: UnixMillis,
+}
+
+impl Engine {
+    /// Takes records in the order of their offsets.
+    pub(super) fn route(&mut self, now: Now, records: Vec<SourceRecord>) {
+        for record in records {
+            let Some(token) = self.acks.deliver(record.position, record.timestamp, record.hash) else {
+                self.counts.replayed += 1;
+                continue;
+            };
+            let arrival = Arrival { now, token, position: record.position, timestamp: record.timestamp };
+            match record.content {
+                RecordContent::Event(event) => self.route_event(arrival, &event),
+                RecordContent::Erasure { profile_id } => self.erase(arrival, &profile_id),
+                RecordContent::Undecodable(undecodable) => {
+                    self.counts.undecodable[RecordCounts::fault_slot(undecodable.kind)] += 1;
+                    self.letter(DeadLetter {
+                        position: record.position,
+                        refused_by: None,
+                        reason: LetterReason::Decode(undecodable.kind),
+                        detail: undecodable.detail,
+                        original: LetterOriginal::Carried(undecodable.original),
+                    });
+                }
+            }
+            self.release(token);
+        }
+        let counts = std::mem::take(&mut self.counts);
+        self.emit(Event::RecordsRouted(counts));
+        for id in self.export_ids() {
+            let contacts = std::mem::take(&mut self.export_mut(id).cancelled);
+            if contacts > 0 {
+                self.emit(Event::Cancelled { export: id, contacts });
+            }
+        }
+    }
+
+    /// One change less needs this record.
+    pub(super) fn release(&mut self, token: Token) {
+        if self.acks.settle(token) {
+            self.journal.moved = true;
+        }
+    }
+
+    fn route_event(&mut self, arrival: Arrival, event: &SegmentEvent) {
+        self.counts.events[RecordCounts::event_slot(event.change)] += 1;
+        let routes: SmallVec<[Route; 4]> = match (&event.segment_id, &self.router) {
+            (Some(segment), Some(router)) => SmallVec::from_slice(router.routes(segment)),
+            (None, Some(_)) => self.export_ids().map(|export| Route { export, bit: 0 }).collect(),
+            (_, None) => SmallVec::new(),
+        };
+        if routes.is_empty() {
+            self.counts.filtered += 1;
+        }
+        for route in routes {
+            if self.export(route.export).routed {
+                self.apply(arrival, event, route);
+            }
+        }
+    }
+
+    /// What one event means for one export.
+    fn apply(&mut self, arrival: Arrival, event: &SegmentEvent, route: Route) {
+        let catalog = std::sync::Arc::clone(&self.catalog);
+        let export = catalog.export(route.export);
+        let members = &self.export(route.export).members;
+        let found = members.find(&event.profile_id);
+        let segments = found.map_or(0, |id| members.member(id).segments);
+        let after = match event.change {
+            ChangeKind::Entered => segments | route.bit,
+            ChangeKind::Exited => segments & !route.bit,
+            ChangeKind::Updated => segments,
+        };
+        if let Some(id) = found {
+            let known = self.export(route.export).members.member(id).position;
+            if known.partition == arrival.position.partition && arrival.position.offset <= known.offset {
+                self.counts.replayed += 1;
+                return;
+            }
+        }
+        if found.is_none() && event.change != ChangeKind::Entered {
+            self.counts.unchanged += 1;
+            return;
+        }
+        let value = |field: crate::model::catalog::FieldId| event.values.get(usize::from(field.0)).and_then(Option::as_deref);
+        // On an exit the address matters only to those segments that remain.
+        let raw = value(export.mapping.email).filter(|text| !text.trim().is_empty());
+        let address = match (raw, after) {
+            (_, 0) => Ok(None),
+            (None, _) => Ok(None),
+            (Some(raw), _) => address::normalise(raw).map(Some),
+        };
+        let address = match (address, event.change) {
+            (Ok(None), ChangeKind::Entered | ChangeKind::Updated) if after != 0 => {
+                self.counts.without_address += 1;
+                if export.no_address == NoAddress::DeadLetter {
+                    self.refuse_event(arrival, route.export, LetterReason::NoAddress, "the profile has no address");
+                    return;
+                }
+                None
+            }
+            (Ok(address), _) => address,
+            (Err(_), ChangeKind::Exited) => None,
+            (Err(fault), ChangeKind::Entered | ChangeKind::Updated) => {
+                self.counts.invalid_address += 1;
+                self.refuse_event(arrival, route.export, LetterReason::InvalidAddress, explain(fault));
+                return;
+            }
+        };
+        let members = &mut self.export_mut(route.export).members;
+        let id = members.find_or_insert(&event.profile_id);
+        let member = members.member_mut(id);
+        let facts_changed = member.segments != after || !member.recorded || after == 0;
+        member.segments = after;
+        // Whoever enters again after an erasure is a new profile.
+        member.erased &= event.change != ChangeKind::Entered;
+        member.position = arrival.position;
+        member.changed_at = arrival.timestamp;
+        let old = member.contact;
+        let keeps_address = event.change == ChangeKind::Exited && address.is_none();
+        let new = match (after, &address) {
+            (0, _) => None,
+            (_, None) if keeps_address => old,
+            (_, None) => None,
+            (_, Some(address)) => Some(members.find_or_insert_contact(address, id)),
+        };
+        let row = (new.is_some() && !keeps_address).then(|| row_of(export, event));
+        self.move_member(arrival, route.export, id, old, new, row, facts_changed);
+    }
+
+    fn erase(&mut self, arrival: Arrival, profile: &Text) {
+        self.counts.erasures += 1;
+        for export in self.export_ids() {
+            let members = &mut self.export_mut(export).members;
+            let Some(id) = members.find(profile) else { continue };
+            let member = members.member_mut(id);
+            if member.position.partition == arrival.position.partition && arrival.position.offset <= member.position.offset {
+                continue;
+            }
+            member.segments = 0;
+            member.erased = true;
+            member.position = arrival.position;
+            member.changed_at = arrival.timestamp;
+            let (old, former) = (member.contact, member.former.clone());
+            self.move_member(arrival, export, id, old, None, None, true);
+            for slot in former {
+                self.reconsider(arrival, export, slot, id, None);
+            }
+        }
+    }
+
+    /// Points a member at its contact and finds out what that means for the one it had and the one it has.
+    #[expect(clippy::too_many_arguments, reason = "one step of one event, called from two places")]
+    fn move_member(
+        &mut self,
+        arrival: Arrival,
+        export: ExportId,
+        id: MemberId,
+        old: Option<ContactSlot>,
+        new: Option<ContactSlot>,
+        row: Option<Row>,
+        facts_changed: bool,
+    ) {
+        let refused = match (new, &row) {
+            (Some(slot), Some(row)) => self.was_refused(export, id, slot, row),
+            (_, None) | (None, _) => false,
+        };
+        let heir = self.export_mut(export).members.point(id, new);
+        if let Some(heir) = heir {
+            self.due(export, heir);
+        }
+        let mut attached = false;
+        if let Some(new) = new {
+            if refused {
+                self.export_mut(export).members.contact_mut(new).wanted_by.retain(|member| *member != id);
+            }
+            attached |= self.reconsider(arrival, export, new, id, row.filter(|_| !refused));
+        }
+        if let Some(old) = old
+            && Some(old) != new
+        {
+            attached |= self.reconsider(arrival, export, old, id, None);
+        }
+        if !attached {
+            if facts_changed || old != new {
+                self.due(export, id);
+            } else {
+                self.counts.unchanged += 1;
+            }
+        }
+    }
+
+    fn was_refused(&self, export: ExportId, id: MemberId, slot: ContactSlot, row: &Row) -> bool {
+        let members = &self.export(export).members;
+        let hash = crate::model::hash::text_hash(&members.contact(slot).address) ^ row.hash();
+        members.member(id).refused.as_ref().is_some_and(|refused| refused.row_hash == hash)
+    }
+
+    /// Finds out what is to be sent of a contact after an event. True when the event has to wait for it.
+    fn reconsider(&mut self, arrival: Arrival, export: ExportId, slot: ContactSlot, member: MemberId, row: Option<Row>) -> bool {
+        let Some(contact) = self.export(export).members.contact_if(slot) else { return false };
+        let in_flight = contact.in_flight.is_some();
+        let row = row.or_else(|| contact.waiting.as_ref().map(|waiting| waiting.row.clone()));
+        let operation = self.operation_for(export, slot, row.as_ref());
+        if operation.is_none() && !in_flight {
+            self.cancel(export, slot);
+            self.export_mut(export).members.forget_contact_if_idle(slot);
+            return false;
+        }
+        self.acks.hold(arrival.token);
+        let mut waiting = self.take_waiting(export, slot).unwrap_or_else(|| {
+            Box::new(Waiting {
+                operation: None,
+                row: Row::default(),
+                since: arrival.timestamp,
+                queued_at: arrival.now.mono,
+                tokens: Tokens::new(),
+                touched: SmallVec::new(),
+                sequence: 0,
+                bytes: 0,
+            })
+        });
+        if let Some(row) = row {
+            waiting.row = row;
+        }
+        waiting.tokens.push(arrival.token);
+        if !waiting.touched.contains(&member) {
+            waiting.touched.push(member);
+        }
+        waiting.operation = if in_flight { None } else { operation };
+        self.put_waiting(export, slot, waiting);
+        true
+    }
+
+    /// What the difference between wanted and known asks for.
+    fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
+        let members = &self.export(export).members;
+        let contact = members.contact(slot);
+        match (contact.wanted(), contact.known) {
+            (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
+            (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
+            (false, Known::Off) => None,
+            (false, Known::On { .. } | Known::Unknown { .. }) => {
+                let owner_erased = members.member_if(contact.owner).is_some_and(|member| member.erased);
+                let keeps = self.catalog.export(export).on_exit == OnExit::Keep && !owner_erased;
+                (!keeps).then_some(Operation::Remove)
+            }
+        }
+    }
+
+    /// Takes what waits for a contact out of its queue.
+    pub(super) fn take_waiting(&mut self, export: ExportId, slot: ContactSlot) -> Option<Box<Waiting>> {
+        let state = self.export_mut(export);
+        let waiting = state.members.contact_mut(slot).waiting.take()?;
+        match waiting.operation {
+            Some(Operation::Import) => state.imports.dropped(waiting.bytes),
+            Some(Operation::Remove) => state.removals.dropped(waiting.bytes),
+            None => {}
+        }
+        self.journal.waiting_bytes -= waiting.bytes;
+        self.journal.waiting -= 1;
+        Some(waiting)
+    }
+
+    /// Lets a change wait for its contact, in the queue that its operation names.
+    pub(super) fn put_waiting(&mut self, export: ExportId, slot: ContactSlot, mut waiting: Box<Waiting>) {
+        self.sequence += 1;
+        waiting.sequence = self.sequence;
+        let state = &mut self.exports[usize::from(export.0)];
+        waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
+        match waiting.operation {
+            Some(Operation::Import) => state.imports.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
+            Some(Operation::Remove) => state.removals.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
+            None => {}
+        }
+        self.journal.waiting_bytes += waiting.bytes;
+        self.journal.waiting += 1;
+        state.members.contact_mut(slot).waiting = Some(waiting);
+    }
+
+    /// Nothing is to be sent of a contact any more: what waited is settled.
+    fn cancel(&mut self, export: ExportId, slot: ContactSlot) {
+        if let Some(waiting) = self.take_waiting(export, slot) {
+            self.export_mut(export).cancelled += 1;
+            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+        }
+    }
+
+    /// Records settle, and what they changed is due to be written in the same transaction.
+    pub(super) fn settle_tokens(&mut self, export: ExportId, tokens: Tokens, touched: &[MemberId]) {
+        for member in touched {
+            self.due(export, *member);
+        }
+        for token in tokens {
+            self.release(token);
+        }
+    }
+
+    /// After an activity, or a restore: decides anew what is to be sent of a contact.
+    pub(super) fn decide(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
+        let Some(contact) = self.export(export).members.contact_if(slot) else { return };
+        if contact.in_flight.is_some() {
+            return;
+        }
+        let Some(mut waiting) = self.take_waiting(export, slot) else {
+            if self.operation_for(export, slot, None).is_some() {
+                self.put_waiting_new(now, export, slot, Row::default());
+            } else {
+                self.export_mut(export).members.forget_contact_if_idle(slot);
+            }
+            return;
+        };
+        waiting.operation = self.operation_for(export, slot, Some(&waiting.row));
+        if waiting.operation.is_some() {
+            self.put_waiting(export, slot, waiting);
+        } else {
+            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+            self.export_mut(export).members.forget_contact_if_idle(slot);
+        }
+    }
+
+    /// Lets a change wait that no record of this term asked for: one that the state tells of.
+    pub(super) fn put_waiting_new(&mut self, now: Now, export: ExportId, slot: ContactSlot, row: Row) {
+        let operation = self.operation_for(export, slot, Some(&row));
+        let contact = self.export(export).members.contact(slot);
+        let owner = contact.owner;
+        let operation = if contact.in_flight.is_some() { None } else { operation };
+        let since = self.export(export).members.member_if(owner).map_or(now.wall, |member| member.changed_at);
+        let touched = SmallVec::from_slice(&[owner]);
+        let tokens = Tokens::new();
+        let waiting = Waiting { operation, row, since, queued_at: now.mono, tokens, touched, sequence: 0, bytes: 0 };
+        self.put_waiting(export, slot, Box::new(waiting));
+    }
+
+    fn refuse_event(&mut self, arrival: Arrival, export: ExportId, reason: LetterReason, detail: &'static str) {
+        let refused_by = self.refused_by(export);
+        self.letter(DeadLetter {
+            position: arrival.position,
+            refused_by: Some(refused_by),
+            reason,
+            detail: Text::const_new(detail),
+            original: LetterOriginal::InSource,
+        });
+    }
+
+    pub(super) fn refused_by(&self, export: ExportId) -> RefusedBy {
+        let application = self.catalog.application(self.export(export).application).name.clone();
+        RefusedBy { application, export: self.catalog.export(export).name.clone() }
+    }
+}
+
+/// The row that an event gives for an export.
+fn row_of(export: &Export, event: &SegmentEvent) -> Row {
+    let value = |field: crate::model::catalog::FieldId| event.values.get(usize::from(field.0)).cloned().flatten();
+    Row {
+        first_name: export.mapping.first_name.and_then(value),
+        last_name: export.mapping.last_name.and_then(value),
+        custom: export.mapping.custom.iter().map(|(_, field)| value(*field)).collect(),
+    }
+}
+
+const fn explain(fault: AddressFault) -> &'static str {
+    match fault {
+        AddressFault::Empty => "the address is empty",
+        AddressFault::TooLong => "the address is longer than 80 bytes",
+        AddressFault::Incomplete => "the address has no complete domain",
+        AddressFault::Character => "the address holds a character that the vendor refuses",
+        AddressFault::Domain => "the address's domain has no ASCII form",
+    }
+}

@@ -1,0 +1,95 @@
+//! The view of everything that an operator may ask for.
+
+use crate::model::{
+    batch::Operation,
+    catalog::ApplicationId,
+    time::{Now, UnixMillis},
+};
+
+use super::{
+    Engine,
+    activity::Stage,
+    calls::TokenState,
+    snapshot::{ApplicationView, ConnectionView, ExportView, Snapshot},
+};
+
+impl Engine {
+    /// A view of everything.
+    #[must_use]
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let exports: Vec<ExportView> = self.export_ids().map(|id| self.export_view(now, id)).collect();
+        Snapshot {
+            applications: self
+                .applications
+                .iter()
+                .enumerate()
+                .map(|(index, state)| {
+                    let id = ApplicationId(u16::try_from(index).unwrap_or(u16::MAX));
+                    ApplicationView {
+                        name: self.catalog.application(id).name.clone(),
+                        calls_used: state.quota.used(),
+                        calls_left: state.quota.left(),
+                        held: state.held.map(|(reason, _)| reason),
+                    }
+                })
+                .collect(),
+            connections: self
+                .connection_ids()
+                .map(|id| {
+                    let state = &self.connections[usize::from(id.0)];
+                    let open = || self.batches.values().filter(|batch| self.export(batch.export).connection == id);
+                    ConnectionView {
+                        name: self.catalog.connection(id).name.clone(),
+                        activities_open: super::limits::count(
+                            open()
+                                .filter(|batch| !matches!(batch.stage, Stage::Opening | Stage::Committing(_) | Stage::Ready))
+                                .count(),
+                        ),
+                        oldest_activity: open().map(|batch| batch.opened_at).min(),
+                        token_expires_at: match state.token {
+                            TokenState::Valid { expires_at, .. } => expires_at,
+                            TokenState::Unread | TokenState::Reading | TokenState::Rejected | TokenState::Bad { .. } => None,
+                        },
+                        held: state.held.map(|(reason, _)| reason),
+                    }
+                })
+                .collect(),
+            watermarks: self.acks.watermarks(),
+            reader: self.acks.readers(),
+            records_unsettled: self.acks.unsettled(),
+            paused: self.paused,
+            held: self.held,
+            buffered_bytes: self.journal.waiting_bytes as u64,
+            oldest_unapplied: exports.iter().filter_map(|export| export.oldest_unapplied).min(),
+            exports,
+        }
+    }
+
+    fn export_view(&self, now: Now, id: crate::model::catalog::ExportId) -> ExportView {
+        let state = self.export(id);
+        let export = self.catalog.export(id);
+        ExportView {
+            name: export.name.clone(),
+            profiles: state.members.profiles() as u64,
+            members: state.members.on_list(),
+            waiting: self.waiting_of(id),
+            in_flight: state.rows_open,
+            profiles_last_hour: self.rows_last_hour(now, id),
+            profiles_per_hour_max: export.profiles_per_hour_max,
+            oldest_unapplied: self.oldest_unapplied(id),
+            held: self.export_hold(id),
+        }
+    }
+
+    /// The oldest change of an export: at the front of a queue, or in its oldest open batch.
+    fn oldest_unapplied(&self, id: crate::model::catalog::ExportId) -> Option<UnixMillis> {
+        let state = self.export(id);
+        let first = |queue: &super::coalescer::Queue, operation: Operation| {
+            let mut live = queue.iter().filter(|(slot, sequence)| self.is_live(id, *slot, *sequence, operation));
+            live.next().and_then(|(slot, _)| state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.since))
+        };
+        let open = self.batches.values().filter(|batch| batch.export == id && !batch.restored);
+        let sent = open.filter_map(|batch| batch.rows.first().map(|row| row.since)).min();
+        [first(&state.imports, Operation::Import), first(&state.removals, Operation::Remove), sent].into_iter().flatten().min()
+    }
+}

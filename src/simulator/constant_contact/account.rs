@@ -1,0 +1,169 @@
+//! The account's contacts and lists, in little memory: no allocation for a contact beside its address and the index.
+
+use hashbrown::HashTable;
+use uuid::Uuid;
+
+use super::{
+    ids::{IdKind, Ids},
+    members::Members,
+};
+use crate::model::{Text, call::ContactStatus, hash::text_hash};
+
+/// Lists that one contact may be on.
+pub(super) const LISTS_PER_CONTACT_MAX: u8 = 50;
+/// Lists that an account may have.
+pub(super) const LISTS_MAX: usize = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Contact {
+    pub(super) address: Text,
+    pub(super) created_s: u32,
+    pub(super) updated_s: u32,
+    /// Hash of what the last import brought beside the address.
+    pub(super) fields: u64,
+    pub(super) status: ContactStatus,
+    pub(super) lists: u8,
+}
+
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) name: Text,
+    pub(super) created_s: u32,
+    pub(super) members: Members,
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) ids: Ids,
+    pub(super) contacts: Vec<Contact>,
+    pub(super) lists: Vec<List>,
+    index: HashTable<u32>,
+}
+
+/// What became of one membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    Done,
+    TooManyLists,
+}
+
+impl Account {
+    pub(super) fn new(ids: Ids) -> Self {
+        Self { ids, contacts: Vec::new(), lists: Vec::new(), index: HashTable::new() }
+    }
+
+    pub(super) fn contact_id(&self, number: u32) -> Uuid {
+        self.ids.id(IdKind::Contact, number)
+    }
+
+    pub(super) fn list_id(&self, number: u32) -> Uuid {
+        self.ids.id(IdKind::List, number)
+    }
+
+    pub(super) fn contact_number(&self, id: Uuid) -> Option<u32> {
+        self.ids.number(IdKind::Contact, id).filter(|&number| (number as usize) < self.contacts.len())
+    }
+
+    pub(super) fn list_number(&self, id: Uuid) -> Option<u32> {
+        self.ids.number(IdKind::List, id).filter(|&number| (number as usize) < self.lists.len())
+    }
+
+    pub(super) fn contact(&self, number: u32) -> Option<&Contact> {
+        self.contacts.get(number as usize)
+    }
+
+    pub(super) fn find(&self, address: &str) -> Option<u32> {
+        let contacts = &self.contacts;
+        self.index.find(text_hash(address), |&number| contacts[number as usize].address == address).copied()
+    }
+
+    /// The contact of an address; a new one is active and on no list.
+    pub(super) fn find_or_create(&mut self, address: &Text, now_s: u32) -> u32 {
+        if let Some(number) = self.find(address) {
+            return number;
+        }
+        let number = u32::try_from(self.contacts.len()).unwrap_or(u32::MAX);
+        self.contacts.push(Contact {
+            address: address.clone(),
+            created_s: now_s,
+            updated_s: now_s,
+            fields: 0,
+            status: ContactStatus::Active,
+            lists: 0,
+        });
+        let contacts = &self.contacts;
+        self.index.insert_unique(text_hash(address), number, |&other| text_hash(&contacts[other as usize].address));
+        number
+    }
+
+    pub(super) fn create_list(&mut self, name: &str, now_s: u32) -> u32 {
+        let number = u32::try_from(self.lists.len()).unwrap_or(u32::MAX);
+        self.lists.push(List { name: Text::new(name), created_s: now_s, members: Members::default() });
+        number
+    }
+
+    pub(super) fn find_list(&self, name: &str) -> Option<u32> {
+        self.lists.iter().position(|list| list.name == name).and_then(|number| u32::try_from(number).ok())
+    }
+
+    pub(super) fn join(&mut self, contact: u32, list: u32) -> Joined {
+        let (Some(entry), Some(list)) = (self.contacts.get_mut(contact as usize), self.lists.get_mut(list as usize)) else {
+            return Joined::Done;
+        };
+        if !list.members.contains(contact) {
+            if entry.lists >= LISTS_PER_CONTACT_MAX {
+                return Joined::TooManyLists;
+            }
+            list.members.insert(contact);
+            entry.lists += 1;
+        }
+        Joined::Done
+    }
+
+    /// True when the contact was on the list.
+    pub(super) fn leave(&mut self, contact: u32, list: u32, now_s: u32) -> bool {
+        let (Some(entry), Some(list)) = (self.contacts.get_mut(contact as usize), self.lists.get_mut(list as usize)) else {
+            return false;
+        };
+        let left = list.members.remove(contact);
+        if left {
+            entry.lists = entry.lists.saturating_sub(1);
+            entry.updated_s = now_s;
+        }
+        left
+    }
+
+    pub(super) fn set_status(&mut self, contact: u32, status: ContactStatus, now_s: u32) {
+        if status == ContactStatus::Deleted {
+            for list in 0..self.lists.len() {
+                self.leave(contact, u32::try_from(list).unwrap_or(u32::MAX), now_s);
+            }
+        }
+        if let Some(entry) = self.contacts.get_mut(contact as usize) {
+            entry.status = status;
+            entry.updated_s = now_s;
+        }
+    }
+
+    pub(super) fn lists_of(&self, contact: u32) -> impl Iterator<Item = Uuid> + '_ {
+        (0..).zip(&self.lists).filter(move |(_, list)| list.members.contains(contact)).map(|(number, _)| self.list_id(number))
+    }
+
+    pub(super) fn members(&self, list: u32) -> impl Iterator<Item = u32> + '_ {
+        self.lists.get(list as usize).into_iter().flat_map(|list| list.members.from(0))
+    }
+}
+
+/// List ids of a request: 1 to 50, all of them lists of this account.
+pub(super) fn list_numbers(account: &Account, ids: &[&str]) -> Result<Vec<u32>, super::answer::Answer> {
+    use super::answer::Answer;
+    if ids.is_empty() || ids.len() > 50 {
+        return Err(Answer::invalid("list_ids must have 1 to 50 values"));
+    }
+    ids.iter()
+        .map(|text| {
+            let id = text.parse::<Uuid>().map_err(|_| Answer::invalid("list_ids is in an invalid format."))?;
+            account.list_number(id).ok_or_else(|| Answer::invalid("list_id not found"))
+        })
+        .collect()
+}

@@ -1,0 +1,357 @@
+//! Bulk activities: states over time, counts, listings.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    account::Account,
+    answer::{Answer, instant, second},
+    config::{Execution, VendorConfig},
+    ids::IdKind,
+    import::Import,
+    query::Query,
+    removal::Removal,
+};
+use crate::model::{ActivityId, ListId, Text, activity::ActivityState, batch::Operation, hash::text_hash, time::UnixMillis};
+
+/// Activities can be read for ten days.
+const RETENTION_MS: u64 = 10 * 86_400_000;
+
+/// What an activity counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) items_total: u64,
+    pub(super) items_completed: u64,
+    pub(super) person: u64,
+    pub(super) error: u64,
+    pub(super) correctable: u64,
+    pub(super) cannot_add_to_list: u64,
+    pub(super) lists: u64,
+}
+
+/// What is still to be done.
+#[derive(Debug)]
+pub(super) enum Work {
+    Import(Import),
+    Remove(Removal),
+}
+
+/// An activity that has not ended, for oracles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenActivity {
+    /// Its id.
+    pub activity_id: ActivityId,
+    /// What it does.
+    pub operation: Operation,
+    /// The imported file's name.
+    pub source_file_name: Option<Text>,
+    /// The lists it changes.
+    pub lists: Vec<ListId>,
+    /// [`text_hash`] of the addresses that it touches; empty when its work is done already.
+    pub contacts: Vec<u64>,
+}
+
+/// One application step, for oracles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// When.
+    pub at: UnixMillis,
+    /// Which activity.
+    pub activity_id: ActivityId,
+    /// What it did.
+    pub operation: Operation,
+    /// The imported file's name.
+    pub source_file_name: Option<Text>,
+    /// The lists it changed.
+    pub lists: Vec<ListId>,
+    /// Rows of the file without the header, or contacts named.
+    pub rows: u64,
+    /// [`text_hash`] of the addresses that it touched.
+    pub contacts: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Activity {
+    created: UnixMillis,
+    starts: UnixMillis,
+    ends: UnixMillis,
+    operation: Operation,
+    state: ActivityState,
+    file_name: Option<Text>,
+    lists: Vec<u32>,
+    work: Option<Work>,
+    counts: Counts,
+    errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Start,
+    End,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Activities {
+    /// The number of the oldest that is kept.
+    first: u32,
+    kept: VecDeque<Activity>,
+    timeline: BTreeSet<(UnixMillis, u32, Step)>,
+    last_end: UnixMillis,
+    applied: Vec<Applied>,
+    forgotten: BTreeMap<&'static str, u64>,
+    open: usize,
+}
+
+const fn word(state: ActivityState) -> &'static str {
+    match state {
+        ActivityState::Initialized => "initialized",
+        ActivityState::Processing => "processing",
+        ActivityState::Completed => "completed",
+        ActivityState::Cancelled => "cancelled",
+        ActivityState::Failed => "failed",
+        ActivityState::TimedOut => "timed_out",
+    }
+}
+
+fn hashes(account: &Account, work: &Work) -> Vec<u64> {
+    match work {
+        Work::Import(import) => import.rows.iter().map(|row| text_hash(&row.address)).collect(),
+        Work::Remove(removal) => removal
+            .contacts(account)
+            .into_iter()
+            .filter_map(|number| account.contact(number))
+            .map(|c| text_hash(&c.address))
+            .collect(),
+    }
+}
+
+impl Activities {
+    /// Queues the work and answers 201, or 429 when the account's queue is full.
+    pub(super) fn queue(
+        &mut self,
+        account: &Account,
+        config: &VendorConfig,
+        random: &mut fastrand::Rng,
+        now: UnixMillis,
+        work: Work,
+    ) -> Answer {
+        if self.open >= config.activities_queued_max {
+            let message = "Too many requests. You exceeded 1,000 queued activities for this user account.";
+            return Answer::error(StatusCode::TOO_MANY_REQUESTS, "contacts.api.too_many_activities", message);
+        }
+        let (operation, size, lists, file_name) = match &work {
+            Work::Import(import) => (Operation::Import, import.records, import.lists.clone(), Some(import.file_name.clone())),
+            Work::Remove(removal) => (Operation::Remove, removal.size(account), removal.lists.clone(), None),
+        };
+        let time = config.activity_ms;
+        let (mut queued_ms, mut work_ms) = (0, 0);
+        if !config.instant {
+            queued_ms = time.queued_ms;
+            work_ms = time.base_ms + time.per_1000_rows_ms * size / 1_000;
+            work_ms += work_ms * u64::from(random.u8(0..=time.jitter_percent)) / 100;
+        }
+        let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let mut starts = now.plus_ms(ms(queued_ms));
+        if config.serial {
+            starts = starts.max(self.last_end);
+        }
+        let ends = starts.plus_ms(ms(work_ms));
+        self.last_end = self.last_end.max(ends);
+        let number = self.first + u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
+        self.timeline.insert((starts, number, Step::Start));
+        self.timeline.insert((ends, number, Step::End));
+        self.open += 1;
+        self.kept.push_back(Activity {
+            created: now,
+            starts,
+            ends,
+            operation,
+            state: ActivityState::Initialized,
+            file_name,
+            lists,
+            work: Some(work),
+            counts: Counts::default(),
+            errors: Vec::new(),
+        });
+        Answer::json(StatusCode::CREATED, &self.shown(account, number, now, None))
+    }
+
+    /// Everything that happens up to `now`, in its order.
+    pub(super) fn advance(&mut self, account: &mut Account, config: &VendorConfig, now: UnixMillis) {
+        while let Some(&(at, number, step)) = self.timeline.first() {
+            if at > now {
+                break;
+            }
+            self.timeline.pop_first();
+            let Some(activity) = self.kept.get_mut((number - self.first) as usize) else { continue };
+            let works = match (step, config.execution) {
+                (Step::Start, Execution::AtStart) | (Step::End, Execution::AtEnd) => activity.work.take(),
+                (Step::Start, Execution::AtEnd) | (Step::End, Execution::AtStart) => None,
+            };
+            match step {
+                Step::Start => activity.state = ActivityState::Processing,
+                Step::End => {
+                    activity.state = ActivityState::Completed;
+                    self.open -= 1;
+                }
+            }
+            let Some(mut work) = works else { continue };
+            let contacts = if config.observed { hashes(account, &work) } else { Vec::new() };
+            let now_s = u32::try_from(second(at)).unwrap_or(0);
+            let rows = match &mut work {
+                Work::Import(import) => {
+                    (activity.counts, activity.errors) = import.apply(account, config, now_s);
+                    import.records
+                }
+                Work::Remove(removal) => {
+                    activity.counts = removal.apply(account, now_s);
+                    activity.counts.items_total
+                }
+            };
+            if config.observed {
+                self.applied.push(Applied {
+                    at,
+                    activity_id: account.ids.id(IdKind::Activity, number),
+                    operation: activity.operation,
+                    source_file_name: activity.file_name.clone(),
+                    lists: activity.lists.iter().map(|&list| account.list_id(list)).collect(),
+                    rows,
+                    contacts,
+                });
+            }
+        }
+        while self.kept.front().is_some_and(|oldest| oldest.state.is_final() && now.since_ms(oldest.created) > RETENTION_MS) {
+            if let Some(oldest) = self.kept.pop_front() {
+                *self.forgotten.entry(word(oldest.state)).or_default() += 1;
+                self.first += 1;
+            }
+        }
+    }
+
+    pub(super) fn next_change(&self) -> Option<UnixMillis> {
+        self.timeline.first().map(|&(at, _, _)| at)
+    }
+
+    pub(super) fn drain_applied(&mut self) -> Vec<Applied> {
+        std::mem::take(&mut self.applied)
+    }
+
+    pub(super) fn by_state(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = self.forgotten.clone();
+        for activity in &self.kept {
+            *counts.entry(word(activity.state)).or_default() += 1;
+        }
+        counts
+    }
+
+    pub(super) fn open(&self, account: &Account) -> Vec<OpenActivity> {
+        (self.first..)
+            .zip(&self.kept)
+            .filter(|(_, activity)| !activity.state.is_final())
+            .map(|(number, activity)| OpenActivity {
+                activity_id: account.ids.id(IdKind::Activity, number),
+                operation: activity.operation,
+                source_file_name: activity.file_name.clone(),
+                lists: activity.lists.iter().map(|&list| account.list_id(list)).collect(),
+                contacts: activity.work.as_ref().map(|work| hashes(account, work)).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn number(&self, account: &Account, id: Uuid) -> Option<u32> {
+        let number = account.ids.number(IdKind::Activity, id)?;
+        let place = number.checked_sub(self.first)?;
+        ((place as usize) < self.kept.len()).then_some(number)
+    }
+
+    /// `GET /activities/{activity_id}`.
+    pub(super) fn one(&self, account: &Account, id: &str, now: UnixMillis) -> Result<Answer, Answer> {
+        let id: Uuid = id.parse().map_err(|_| Answer::not_found("activity_id is in an invalid format."))?;
+        let number = self.number(account, id).ok_or_else(|| Answer::not_found("activity_id not found"))?;
+        Ok(Answer::json(StatusCode::OK, &self.shown(account, number, now, None)))
+    }
+
+    /// `GET /activities`, newest first.
+    pub(super) fn listing(&self, account: &Account, query: &Query, now: UnixMillis) -> Result<Answer, Answer> {
+        query.only(&["limit", "state"])?;
+        let limit = query.limit(500)?;
+        let state = query.value("state");
+        if state
+            .is_some_and(|state| !["processing", "completed", "cancelled", "failed", "timed_out", "time_out"].contains(&state))
+        {
+            return Err(Answer::invalid("state does not have a valid value"));
+        }
+        let end = self.first + u32::try_from(self.kept.len()).unwrap_or(0);
+        let from = match query.next()? {
+            None => end,
+            Some(id) => self.number(account, id).ok_or_else(|| Answer::invalid("cursor is unknown"))? + 1,
+        };
+        let mut rest = (self.first..from).rev().filter(|&number| {
+            let activity = self.kept.get((number - self.first) as usize);
+            activity.is_some_and(|activity| state.is_none_or(|state| word(activity.state) == state))
+        });
+        let numbers: Vec<u32> = rest.by_ref().take(limit).collect();
+        // As recorded from the real API: every item links to the last one.
+        let linked = numbers.last().copied();
+        let items: Vec<Value> = numbers.iter().map(|&number| self.shown(account, number, now, linked)).collect();
+        let mut body = json!({ "activities": items });
+        if let Some(next) = rest.next() {
+            let next = account.ids.id(IdKind::Activity, next);
+            body["_links"] = json!({ "next": { "href": query.next_href("/v3/activities", limit, next) } });
+        }
+        Ok(Answer::json(StatusCode::OK, &body))
+    }
+
+    fn shown(&self, account: &Account, number: u32, now: UnixMillis, linked: Option<u32>) -> Value {
+        let Some(activity) = self.kept.get((number - self.first) as usize) else { return Value::Null };
+        let id = |number| account.ids.id(IdKind::Activity, number);
+        let (percent, updated) = match activity.state {
+            ActivityState::Initialized => (1, activity.created),
+            ActivityState::Processing => {
+                let span_ms = activity.ends.since_ms(activity.starts).max(1);
+                ((now.since_ms(activity.starts) * 100 / span_ms).clamp(1, 99), activity.starts)
+            }
+            ActivityState::Completed | ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => {
+                (100, activity.ends)
+            }
+        };
+        let mut shown = json!({
+            "activity_id": id(number),
+            "state": word(activity.state),
+            "created_at": instant(second(activity.created)),
+            "updated_at": instant(second(updated)),
+            "percent_done": percent,
+            "activity_errors": activity.errors,
+            "status": {},
+            "_links": { "self": { "href": format!("/v3/activities/{}", id(linked.unwrap_or(number))) } },
+        });
+        if let Some(file_name) = &activity.file_name {
+            shown["source_file_name"] = json!(file_name);
+        }
+        if activity.state != ActivityState::Initialized {
+            shown["started_at"] = json!(instant(second(activity.starts)));
+        }
+        if activity.state.is_final() {
+            shown["completed_at"] = json!(instant(second(activity.ends)));
+            let counts = &activity.counts;
+            shown["status"] = match activity.operation {
+                Operation::Import => json!({
+                    "items_total_count": counts.items_total,
+                    "person_count": counts.person,
+                    "error_count": counts.error,
+                    "correctable_count": counts.correctable,
+                    "cannot_add_to_list_count": counts.cannot_add_to_list,
+                }),
+                Operation::Remove => json!({
+                    "items_total_count": counts.items_total,
+                    "items_completed_count": counts.items_completed,
+                    "list_count": counts.lists,
+                }),
+            };
+        }
+        shown
+    }
+}

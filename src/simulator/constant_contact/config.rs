@@ -1,0 +1,121 @@
+//! What can be chosen about the model: the documented limits, and each inferred behaviour with its default.
+
+/// How long an activity takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivityTime {
+    /// In state `initialized`, before the work begins.
+    pub queued_ms: u64,
+    /// In state `processing`, whatever the size.
+    pub base_ms: u64,
+    /// In state `processing`, for each 1,000 rows or contacts.
+    pub per_1000_rows_ms: u64,
+    /// Up to this part of the above is added, by seed.
+    pub jitter_percent: u8,
+}
+
+impl Default for ActivityTime {
+    fn default() -> Self {
+        Self { queued_ms: 500, base_ms: 1_500, per_1000_rows_ms: 50, jitter_percent: 20 }
+    }
+}
+
+/// When an activity's effect on contacts and lists happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// As the activity turns `processing`.
+    AtStart,
+    /// As the activity turns `completed`.
+    AtEnd,
+}
+
+/// What happens to a file of more than 40,000 lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SurplusLines {
+    /// 400.
+    Refused,
+    /// 201, and the lines beyond are not processed.
+    Dropped,
+}
+
+/// An application that may refresh tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OauthClient {
+    /// Its id, which is the API key that the limits belong to.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// The refresh token that its sign-in gave it.
+    pub refresh_token: String,
+}
+
+/// What a vendor is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VendorConfig {
+    /// Requests in any second, by API key; `None` lifts the limit.
+    pub calls_per_second: Option<u32>,
+    /// Requests in a day of UTC, by API key; `None` lifts the limit.
+    pub calls_per_day: Option<u32>,
+    /// Requests to the token endpoint in any second; `None` lifts the limit.
+    pub token_calls_per_second: Option<u32>,
+    /// How long activities take.
+    pub activity_ms: ActivityTime,
+    /// Activities complete at once.
+    pub instant: bool,
+    /// The one bearer token that is accepted beside issued ones; `None` accepts any.
+    pub access_token: Option<String>,
+    /// Decides ids, tokens and durations.
+    pub seed: u64,
+    /// Who may refresh; empty accepts any client, and each refresh token that was not used up.
+    pub oauth_clients: Vec<OauthClient>,
+    /// A refresh token serves once (the portal's "rotating"); `false` is "long lived".
+    pub rotating_refresh_tokens: bool,
+    /// How long an issued access token serves.
+    pub access_token_life_s: u64,
+    /// An import makes a deleted contact active again. Undocumented; the default is that it does not.
+    pub import_revives_deleted: bool,
+    /// `items_total_count` of an import includes the header row, as the schema of `ActivityImport` words it.
+    pub header_counted: bool,
+    /// When the work is done.
+    pub execution: Execution,
+    /// One activity at a time, in the order of creation (said of V2). The default is side by side.
+    pub serial: bool,
+    /// Files of more than 40,000 lines. The default refuses; the API's text has them "not processed".
+    pub surplus_lines: SurplusLines,
+    /// The bytes of an import's file that are kept.
+    pub import_bytes_max: usize,
+    /// The longest address of an import; the documents say 50 and 80.
+    pub address_bytes_max: usize,
+    /// How many texts `activity_errors` holds at most.
+    pub activity_errors_max: usize,
+    /// Activities in the account that are not final; one more is answered with 429.
+    pub activities_queued_max: usize,
+    /// Every application step is kept until `drain_applied` takes it: for oracles that do.
+    pub observed: bool,
+}
+
+impl Default for VendorConfig {
+    fn default() -> Self {
+        Self {
+            calls_per_second: Some(4),
+            calls_per_day: Some(10_000),
+            token_calls_per_second: Some(1),
+            activity_ms: ActivityTime::default(),
+            instant: false,
+            access_token: None,
+            seed: 1,
+            oauth_clients: Vec::new(),
+            rotating_refresh_tokens: true,
+            access_token_life_s: 86_400,
+            import_revives_deleted: false,
+            header_counted: true,
+            execution: Execution::AtEnd,
+            serial: false,
+            surplus_lines: SurplusLines::Refused,
+            import_bytes_max: 4_000_000,
+            address_bytes_max: 80,
+            activity_errors_max: 100,
+            activities_queued_max: 1_000,
+            observed: false,
+        }
+    }
+}

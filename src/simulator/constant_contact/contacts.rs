@@ -1,0 +1,164 @@
+//! `GET /contacts`.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    account::{Account, Contact},
+    answer::{Answer, instant},
+    query::Query,
+};
+use crate::model::{address, call::ContactStatus};
+
+const KNOWN: [&str; 9] =
+    ["email", "lists", "status", "updated_after", "updated_before", "created_after", "include", "include_count", "limit"];
+const STATUSES: [&str; 7] = ["all", "active", "deleted", "not_set", "pending_confirmation", "temp_hold", "unsubscribed"];
+const INCLUDES: [&str; 6] = ["custom_fields", "list_memberships", "phone_numbers", "street_addresses", "taggings", "notes"];
+const LISTS_FILTERED_MAX: usize = 25;
+
+/// What a contact must be to be listed.
+struct Filter {
+    email: Option<u32>,
+    by_email: bool,
+    lists: Vec<u32>,
+    by_list: bool,
+    active: bool,
+    unsubscribed: bool,
+    deleted: bool,
+    updated_after: Option<i64>,
+    updated_before: Option<i64>,
+    created_after: Option<i64>,
+}
+
+impl Filter {
+    fn parse(account: &Account, query: &Query) -> Result<Self, Answer> {
+        let statuses = query.values("status");
+        if statuses.iter().any(|status| !STATUSES.contains(status)) {
+            return Err(Answer::invalid("status does not have a valid value"));
+        }
+        let has = |status| statuses.contains(&"all") || statuses.contains(&status);
+        let ids = query.values("lists");
+        if ids.len() > LISTS_FILTERED_MAX {
+            return Err(Answer::invalid("lists must have at most 25 values"));
+        }
+        let mut lists = Vec::new();
+        for id in &ids {
+            let id: Uuid = id.parse().map_err(|_| Answer::invalid("lists does not have a valid value"))?;
+            lists.extend(account.list_number(id));
+        }
+        let email = query.value("email");
+        let seconds = |name| {
+            let parsed = query.value(name).map(|text| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second));
+            parsed.transpose().map_err(|_| Answer::invalid(&format!("{name} does not have a valid value")))
+        };
+        Ok(Self {
+            email: email.and_then(|raw| address::normalise(raw).ok()).and_then(|address| account.find(&address)),
+            by_email: email.is_some(),
+            lists,
+            by_list: !ids.is_empty(),
+            active: statuses.is_empty() || has("active"),
+            unsubscribed: statuses.is_empty() || has("unsubscribed"),
+            deleted: has("deleted"),
+            updated_after: seconds("updated_after")?,
+            updated_before: seconds("updated_before")?,
+            created_after: seconds("created_after")?,
+        })
+    }
+
+    fn takes(&self, contact: &Contact) -> bool {
+        let (created, updated) = (i64::from(contact.created_s), i64::from(contact.updated_s));
+        let status = match contact.status {
+            ContactStatus::Active => self.active,
+            ContactStatus::Unsubscribed => self.unsubscribed,
+            ContactStatus::Deleted => self.deleted,
+        };
+        // Times are kept in whole seconds: one that may lie after the instant is shown.
+        status
+            && self.updated_after.is_none_or(|after| updated >= after)
+            && self.updated_before.is_none_or(|before| updated <= before)
+            && self.created_after.is_none_or(|after| created >= after)
+    }
+
+    /// The numbers from `first` on of the contacts that match, ascending.
+    fn matching<'a>(&'a self, account: &'a Account, first: u32) -> Box<dyn Iterator<Item = u32> + 'a> {
+        let takes = move |&number: &u32| account.contact(number).is_some_and(|contact| self.takes(contact));
+        if self.by_email {
+            let on_list = |number: u32| !self.by_list || self.on_any_list(account, number);
+            return Box::new(self.email.into_iter().filter(move |&number| number >= first && on_list(number)).filter(takes));
+        }
+        if let [list] = self.lists[..] {
+            return Box::new(
+                account.lists.get(list as usize).into_iter().flat_map(move |list| list.members.from(first)).filter(takes),
+            );
+        }
+        let all = first..u32::try_from(account.contacts.len()).unwrap_or(u32::MAX);
+        Box::new(all.filter(takes).filter(move |&number| !self.by_list || self.on_any_list(account, number)))
+    }
+
+    fn on_any_list(&self, account: &Account, number: u32) -> bool {
+        self.lists.iter().any(|&list| account.lists.get(list as usize).is_some_and(|list| list.members.contains(number)))
+    }
+}
+
+fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
+    let Some(contact) = account.contact(number) else { return Value::Null };
+    let (created, updated) = (instant(i64::from(contact.created_s)), instant(i64::from(contact.updated_s)));
+    let mut email = json!({
+        "address": contact.address,
+        "permission_to_send": "implicit",
+        "created_at": created,
+        "updated_at": updated,
+        "opt_in_source": "Account",
+        "opt_in_date": created,
+        "confirm_status": "off",
+    });
+    let mut shown = Map::new();
+    shown.insert("contact_id".to_owned(), json!(account.contact_id(number)));
+    match contact.status {
+        ContactStatus::Active => {}
+        ContactStatus::Unsubscribed => {
+            email["permission_to_send"] = json!("unsubscribed");
+            email["opt_out_source"] = json!("Contact");
+            email["opt_out_date"] = json!(updated);
+        }
+        ContactStatus::Deleted => {
+            email["opt_out_source"] = json!("Account");
+            email["opt_out_date"] = json!(updated);
+            shown.insert("deleted_at".to_owned(), json!(updated));
+        }
+    }
+    shown.insert("email_address".to_owned(), email);
+    shown.insert("create_source".to_owned(), json!("Account"));
+    shown.insert("update_source".to_owned(), json!("Account"));
+    shown.insert("created_at".to_owned(), json!(created));
+    shown.insert("updated_at".to_owned(), json!(updated));
+    if with_lists {
+        shown.insert("list_memberships".to_owned(), json!(account.lists_of(number).collect::<Vec<_>>()));
+    }
+    Value::Object(shown)
+}
+
+/// `GET /contacts`.
+pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer> {
+    query.only(&KNOWN)?;
+    let limit = query.limit(500)?;
+    let includes = query.values("include");
+    if includes.iter().any(|include| !INCLUDES.contains(include)) {
+        return Err(Answer::invalid("include does not have a valid value"));
+    }
+    let filter = Filter::parse(account, query)?;
+    let first =
+        query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
+    let with_lists = includes.contains(&"list_memberships");
+    let mut rest = filter.matching(account, first);
+    let contacts: Vec<Value> = rest.by_ref().take(limit).map(|number| shown(account, number, with_lists)).collect();
+    let mut body = json!({ "contacts": contacts });
+    if query.flag("include_count")? {
+        body["contacts_count"] = json!(filter.matching(account, 0).count());
+    }
+    if let Some(next) = rest.next() {
+        body["_links"] = json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } });
+    }
+    Ok(Answer::json(StatusCode::OK, &body))
+}

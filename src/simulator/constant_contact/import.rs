@@ -1,0 +1,304 @@
+//! `POST /activities/contacts_file_import`: the multipart body, the file's rows, and what they do.
+
+use http::HeaderMap;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    account::{Account, Joined, list_numbers},
+    activities::Counts,
+    answer::Answer,
+    config::{SurplusLines, VendorConfig},
+    members::Members,
+};
+use crate::model::{
+    Text,
+    address::{self, AddressFault},
+    call::ContactStatus,
+};
+
+/// Lines of a file, header included.
+const LINES_MAX: usize = 40_000;
+const CUSTOM_FIELDS_MAX: usize = 25;
+const CUSTOM_FIELD_CHARACTERS_MAX: usize = 255;
+const TEXT_CHARACTERS_MAX: usize = 50;
+/// The columns that the method documents beside `email` and `cf:` ones.
+const COLUMNS: [&str; 15] = [
+    "first_name",
+    "last_name",
+    "phone",
+    "job_title",
+    "anniversary",
+    "birthday_day",
+    "birthday_month",
+    "company_name",
+    "street",
+    "street2",
+    "city",
+    "state",
+    "zip",
+    "country",
+    "sms_consent_date",
+];
+
+/// One row that can be processed.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) address: Text,
+    fields: u64,
+    line: u32,
+}
+
+/// A checked import, waiting for its time.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub(super) file_name: Text,
+    pub(super) lists: Vec<u32>,
+    pub(super) rows: Vec<Row>,
+    /// Records of the file without the header.
+    pub(super) records: u64,
+    counts: Counts,
+    errors: Vec<String>,
+}
+
+/// The parts of a multipart body that the method knows.
+struct Form {
+    file_name: String,
+    file: Vec<u8>,
+    list_ids: Vec<String>,
+}
+
+fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    let first = *needle.first()?;
+    let mut from = 0;
+    while let Some(offset) = haystack.get(from..)?.iter().position(|&byte| byte == first) {
+        let at = from + offset;
+        if haystack[at..].starts_with(needle) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// The value of `name=` among the parameters of a header, quoted or not.
+fn parameter<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.split(';').skip(1).find_map(|part| {
+        let (key, value) = part.trim().split_once('=')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim_matches('"'))
+    })
+}
+
+fn form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Answer> {
+    let media = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let boundary = parameter(media, "boundary").filter(|_| media.starts_with("multipart/form-data"));
+    let boundary = boundary.ok_or_else(|| Answer::unsupported_media_type("the method takes multipart/form-data"))?;
+    let malformed = || Answer::invalid("the multipart body is malformed");
+    let delimiter = format!("\r\n--{boundary}");
+    let mut rest = body.strip_prefix(&delimiter.as_bytes()[2..]).ok_or_else(malformed)?;
+    let mut form = Form { file_name: String::new(), file: Vec::new(), list_ids: Vec::new() };
+    while !rest.starts_with(b"--") {
+        rest = rest.strip_prefix(b"\r\n").ok_or_else(malformed)?;
+        let end = position(rest, b"\r\n\r\n").ok_or_else(malformed)?;
+        let head = std::str::from_utf8(&rest[..end]).map_err(|_| malformed())?;
+        rest = &rest[end + 4..];
+        let end = position(rest, delimiter.as_bytes()).ok_or_else(malformed)?;
+        let (content, after) = (&rest[..end], &rest[end + delimiter.len()..]);
+        rest = after;
+        let disposition = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-disposition").then(|| value.trim())
+        });
+        let disposition = disposition.ok_or_else(malformed)?;
+        match parameter(disposition, "name") {
+            Some("file") => {
+                form.file_name = parameter(disposition, "filename").unwrap_or_default().to_owned();
+                form.file = content.to_vec();
+            }
+            Some("list_ids") => {
+                let text = std::str::from_utf8(content).map_err(|_| malformed())?;
+                form.list_ids.extend(text.split(',').map(|id| id.trim().to_owned()));
+            }
+            Some("sms_permission_to_send") => {}
+            Some(_) | None => return Err(Answer::invalid("the form has a field that the method does not know")),
+        }
+    }
+    Ok(form)
+}
+
+/// What a column is for.
+enum Column {
+    Email,
+    Text { name: String, characters_max: usize },
+}
+
+fn column(name: &str) -> Result<Column, Answer> {
+    let name = name.trim().trim_start_matches('\u{feff}');
+    if name == "email" {
+        Ok(Column::Email)
+    } else if name.strip_prefix("cf:").is_some_and(|field| !field.is_empty())
+        || (name.starts_with("street") && COLUMNS.contains(&name))
+    {
+        Ok(Column::Text { name: name.to_owned(), characters_max: CUSTOM_FIELD_CHARACTERS_MAX })
+    } else if COLUMNS.contains(&name) {
+        Ok(Column::Text { name: name.to_owned(), characters_max: TEXT_CHARACTERS_MAX })
+    } else {
+        Err(Answer::invalid("the file has a column heading that the method does not know"))
+    }
+}
+
+fn columns(header: &csv::ByteRecord) -> Result<Vec<Column>, Answer> {
+    let names = header.iter().map(|name| std::str::from_utf8(name).unwrap_or_default());
+    let columns: Vec<Column> = names.map(column).collect::<Result<_, _>>()?;
+    let emails = columns.iter().filter(|column| matches!(column, Column::Email)).count();
+    if emails != 1 {
+        return Err(Answer::invalid("the file must have one column heading email"));
+    }
+    let custom = header.iter().filter(|name| name.starts_with(b"cf:")).count();
+    if custom > CUSTOM_FIELDS_MAX {
+        return Err(Answer::invalid("the file has more than 25 custom fields"));
+    }
+    Ok(columns)
+}
+
+impl Import {
+    /// Checks a request, and the rows of its file; nothing is done yet.
+    pub(super) fn parse(account: &Account, config: &VendorConfig, headers: &HeaderMap, body: &[u8]) -> Result<Self, Answer> {
+        let form = form(headers, body)?;
+        let ends_in_csv = form.file_name.len() > 4 && form.file_name.to_ascii_lowercase().ends_with(".csv");
+        if !ends_in_csv {
+            return Err(Answer::unsupported_media_type("Wrong file format, upload file must be of type .csv"));
+        }
+        let ids: Vec<&str> = form.list_ids.iter().map(String::as_str).filter(|id| !id.is_empty()).collect();
+        let mut lists = list_numbers(account, &ids)?;
+        lists.sort_unstable();
+        lists.dedup();
+        // Silently: only the contacts in the first bytes are imported, so a row that is cut in two is not.
+        let kept = if form.file.len() > config.import_bytes_max {
+            let cut = &form.file[..config.import_bytes_max];
+            cut.iter().rposition(|&byte| byte == b'\n').map_or(&cut[..0], |end| &cut[..=end])
+        } else {
+            &form.file[..]
+        };
+        let mut import = Self {
+            file_name: Text::from(form.file_name),
+            lists,
+            rows: Vec::new(),
+            records: 0,
+            counts: Counts::default(),
+            errors: Vec::new(),
+        };
+        import.read(kept, config)?;
+        import.counts.items_total = import.records + u64::from(config.header_counted);
+        Ok(import)
+    }
+
+    fn read(&mut self, file: &[u8], config: &VendorConfig) -> Result<(), Answer> {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+        let mut record = csv::ByteRecord::new();
+        let unreadable = |_| Answer::invalid("the file cannot be read as CSV");
+        if !reader.read_byte_record(&mut record).map_err(unreadable)? {
+            return Err(Answer::invalid("the file is empty"));
+        }
+        let columns = columns(&record)?;
+        let mut line = 1_u32;
+        while reader.read_byte_record(&mut record).map_err(unreadable)? {
+            line += 1;
+            if line as usize > LINES_MAX {
+                match config.surplus_lines {
+                    SurplusLines::Refused => return Err(Answer::invalid("the file has more than 40000 lines")),
+                    SurplusLines::Dropped => break,
+                }
+            }
+            self.records += 1;
+            if record.len() != columns.len() {
+                self.counts.error += 1;
+                self.error(line, "Wrong number of columns", config);
+                continue;
+            }
+            self.row(line, &columns, &record, config);
+        }
+        if self.records == 0 {
+            return Err(Answer::invalid("the file has no contacts"));
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, line: u32, columns: &[Column], record: &csv::ByteRecord, config: &VendorConfig) {
+        let mut fields = Xxh3::new();
+        let (mut address, mut supplied) = (Err(AddressFault::Empty), false);
+        for (column, value) in columns.iter().zip(record) {
+            let Ok(value) = std::str::from_utf8(value) else {
+                self.counts.error += 1;
+                return self.error(line, "Text is not UTF-8", config);
+            };
+            match column {
+                Column::Email => address = address::normalise(value),
+                Column::Text { name, characters_max } => {
+                    if value.len() > *characters_max && value.chars().count() > *characters_max {
+                        self.counts.error += 1;
+                        return self.error(line, "Value too long", config);
+                    }
+                    if !value.is_empty() {
+                        supplied = true;
+                        for text in [name.as_str(), value] {
+                            fields.update(&text.len().to_le_bytes());
+                            fields.update(text.as_bytes());
+                        }
+                    }
+                }
+            }
+        }
+        match address {
+            Ok(address) if address.len() <= config.address_bytes_max => {
+                self.rows.push(Row { address, fields: if supplied { fields.digest() } else { 0 }, line });
+            }
+            Ok(_) | Err(_) => {
+                self.counts.correctable += 1;
+                self.error(line, "Invalid email", config);
+            }
+        }
+    }
+
+    fn error(&mut self, line: u32, what: &str, config: &VendorConfig) {
+        if self.errors.len() < config.activity_errors_max {
+            self.errors.push(format!("Line {line}: {what}"));
+        }
+    }
+
+    /// Does what the file says; rows with one address are one contact.
+    pub(super) fn apply(&mut self, account: &mut Account, config: &VendorConfig, now_s: u32) -> (Counts, Vec<String>) {
+        let mut seen = Members::default();
+        for row in std::mem::take(&mut self.rows) {
+            let number = account.find_or_create(&row.address, now_s);
+            let again = !seen.insert(number);
+            let Some(contact) = account.contacts.get_mut(number as usize) else { continue };
+            if contact.status == ContactStatus::Deleted && config.import_revives_deleted {
+                contact.status = ContactStatus::Active;
+            }
+            let may_join = match contact.status {
+                ContactStatus::Active => true,
+                ContactStatus::Unsubscribed | ContactStatus::Deleted => false,
+            };
+            if contact.status != ContactStatus::Deleted {
+                contact.updated_s = now_s;
+                if row.fields != 0 {
+                    contact.fields = row.fields;
+                }
+            }
+            if again {
+                continue;
+            }
+            self.counts.person += 1;
+            if !may_join {
+                self.counts.cannot_add_to_list += 1;
+                continue;
+            }
+            let full = self.lists.iter().any(|&list| account.join(number, list) == Joined::TooManyLists);
+            if full {
+                self.counts.error += 1;
+                self.error(row.line, "Contact is on 50 lists", config);
+            }
+        }
+        (self.counts, std::mem::take(&mut self.errors))
+    }
+}

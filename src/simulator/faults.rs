@@ -1,0 +1,228 @@
+//! What goes wrong in a world: kinds of faults, which of them a seed lets happen and how often.
+//!
+//! Why swarms: a world in which everything fails at once hides what a single fault does, so that each seed switches
+//! whole kinds off and draws the weight of the others anew.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use serde::Serialize;
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// A request takes seconds instead of a fraction of one.
+    SlowRequest,
+    /// The vendor did what was asked, and its answer never came.
+    AnswerLost,
+    /// The request never came to the vendor, and nobody knows.
+    RequestLost,
+    /// No connection could be made.
+    Unreachable,
+    /// 429 `throttled`, although the limit was kept.
+    Throttled,
+    /// 5xx, and the vendor did nothing.
+    ServerError,
+    /// 5xx, and the vendor did what was asked.
+    ServerErrorExecuted,
+    /// 401: the access token is not accepted.
+    TokenRejected,
+    /// Token store or token endpoint do not answer.
+    TokenUnavailable,
+    /// An activity takes many times what it usually takes.
+    SlowActivity,
+    /// An activity ends as failed, timed out or cancelled, with or without having done its work.
+    ActivityFails,
+    /// A transaction takes seconds.
+    SlowCommit,
+    /// A transaction is not confirmed: the term ends.
+    CommitFails,
+    /// The process dies at some instant.
+    Crash,
+    /// The process dies between two effects.
+    CrashAtEffect,
+    /// The process is stopped in order and begins again.
+    Drain,
+    /// The local wall clock is wrong.
+    ClockSkew,
+}
+
+impl Fault {
+    /// All kinds, in the order of reports.
+    pub const ALL: [Self; 17] = [
+        Self::SlowRequest,
+        Self::AnswerLost,
+        Self::RequestLost,
+        Self::Unreachable,
+        Self::Throttled,
+        Self::ServerError,
+        Self::ServerErrorExecuted,
+        Self::TokenRejected,
+        Self::TokenUnavailable,
+        Self::SlowActivity,
+        Self::ActivityFails,
+        Self::SlowCommit,
+        Self::CommitFails,
+        Self::Crash,
+        Self::CrashAtEffect,
+        Self::Drain,
+        Self::ClockSkew,
+    ];
+
+    /// Its name in reports and traces.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowRequest => "slow_request",
+            Self::AnswerLost => "answer_lost",
+            Self::RequestLost => "request_lost",
+            Self::Unreachable => "unreachable",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::ServerErrorExecuted => "server_error_executed",
+            Self::TokenRejected => "token_rejected",
+            Self::TokenUnavailable => "token_unavailable",
+            Self::SlowActivity => "slow_activity",
+            Self::ActivityFails => "activity_fails",
+            Self::SlowCommit => "slow_commit",
+            Self::CommitFails => "commit_fails",
+            Self::Crash => "crash",
+            Self::CrashAtEffect => "crash_at_effect",
+            Self::Drain => "drain",
+            Self::ClockSkew => "clock_skew",
+        }
+    }
+
+    /// How often it happens at most, in 10,000 occasions.
+    const fn weight_max(self) -> u32 {
+        match self {
+            Self::SlowRequest => 1_500,
+            Self::AnswerLost | Self::RequestLost | Self::ServerError | Self::ServerErrorExecuted => 600,
+            Self::Unreachable | Self::Throttled => 800,
+            Self::TokenRejected => 200,
+            Self::TokenUnavailable => 3_000,
+            Self::SlowActivity => 2_000,
+            Self::ActivityFails => 1_000,
+            Self::SlowCommit => 1_000,
+            Self::CommitFails => 100,
+            Self::CrashAtEffect => 150,
+            // Occasions of these are the world's beginning: a seed has them or has not.
+            Self::Crash | Self::Drain | Self::ClockSkew => 10_000,
+        }
+    }
+}
+
+/// How many crashes and stops of all kinds one world has at most: each costs the engine a wait.
+const ENDS_MAX: u32 = 6;
+
+/// A seed's faults: which happen, how often, and how often they did.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    weights: BTreeMap<Fault, u32>,
+    reached: BTreeMap<Fault, u64>,
+    healed: bool,
+    ends: u32,
+}
+
+impl Faults {
+    /// Draws the faults of a world. Some worlds have none: what fails there fails without help.
+    #[must_use]
+    pub fn draw(rng: &mut Rng) -> Self {
+        let calm = rng.u32(..16) == 0;
+        let mut weights = BTreeMap::new();
+        for fault in Fault::ALL {
+            let weight = rng.u32(1..=fault.weight_max());
+            if rng.bool() && !calm {
+                weights.insert(fault, weight);
+            }
+        }
+        Self { weights, reached: BTreeMap::new(), healed: false, ends: 0 }
+    }
+
+    /// Faults that never happen.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { weights: BTreeMap::new(), reached: BTreeMap::new(), healed: true, ends: 0 }
+    }
+
+    /// Whether a seed has this kind at all.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.weights.contains_key(&fault)
+    }
+
+    /// Whether it happens now; counted if it does.
+    pub fn strikes(&mut self, rng: &mut Rng, fault: Fault) -> bool {
+        let Some(weight) = self.weights.get(&fault) else { return false };
+        if self.healed || rng.u32(..10_000) >= *weight {
+            return false;
+        }
+        match fault {
+            Fault::Crash | Fault::CrashAtEffect | Fault::CommitFails | Fault::Drain => {
+                if self.ends >= ENDS_MAX {
+                    return false;
+                }
+                self.ends += 1;
+            }
+            Fault::SlowRequest
+            | Fault::AnswerLost
+            | Fault::RequestLost
+            | Fault::Unreachable
+            | Fault::Throttled
+            | Fault::ServerError
+            | Fault::ServerErrorExecuted
+            | Fault::TokenRejected
+            | Fault::TokenUnavailable
+            | Fault::SlowActivity
+            | Fault::ActivityFails
+            | Fault::SlowCommit
+            | Fault::ClockSkew => {}
+        }
+        self.count(fault);
+        true
+    }
+
+    /// Counts one that the world brought about by itself.
+    pub fn count(&mut self, fault: Fault) {
+        *self.reached.entry(fault).or_default() += 1;
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn heal(&mut self) {
+        self.healed = true;
+    }
+
+    /// How often each kind happened.
+    #[must_use]
+    pub fn reached(&self) -> &BTreeMap<Fault, u64> {
+        &self.reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_healed_world_has_no_faults_and_ends_are_bounded() {
+        let mut rng = Rng::with_seed(3);
+        let mut faults = Faults::none();
+        faults.healed = false;
+        faults.weights.insert(Fault::Crash, 10_000);
+        assert_eq!((0..50).filter(|_| faults.strikes(&mut rng, Fault::Crash)).count(), 6);
+        faults.weights.insert(Fault::AnswerLost, 10_000);
+        assert!(faults.strikes(&mut rng, Fault::AnswerLost));
+        faults.heal();
+        assert!(!faults.strikes(&mut rng, Fault::AnswerLost));
+        assert_eq!(faults.reached()[&Fault::AnswerLost], 1);
+    }
+
+    #[test]
+    fn each_kind_is_on_in_some_seeds_and_off_in_others() {
+        for fault in Fault::ALL {
+            let on = (0..100).filter(|seed| Faults::draw(&mut Rng::with_seed(*seed)).has(fault)).count();
+            assert!((20..80).contains(&on), "{}: {on} of 100", fault.as_str());
+        }
+    }
+}

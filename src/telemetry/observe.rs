@@ -1,0 +1,393 @@
+//! One exhaustive match: an event of the engine → metrics and at most one log line.
+
+use crate::{
+    engine::{
+        Event, Snapshot,
+        event::{CallResult, Holder, RecordCounts},
+    },
+    model::{
+        activity::ActivityState,
+        call::Disposition,
+        catalog::{Catalog, ExportId},
+        event::{ChangeKind, DecodeFault},
+        position::NextOffset,
+        time::UnixMillis,
+    },
+};
+
+use super::Telemetry;
+
+impl Telemetry {
+    /// Counts an event, and logs those that an operator would want to read.
+    pub fn observe(&self, event: &Event, catalog: &Catalog) {
+        let name = |id: &ExportId| catalog.export(*id).name.as_str();
+        match event {
+            Event::RecordsRouted(counts) => self.count_records(counts),
+            Event::BatchCut { name: batch, export, operation, rows, reason } => {
+                let export = name(export);
+                self.batches.with_label_values(&[export, operation.as_str(), reason.as_str()]).inc();
+                self.batch_rows.with_label_values(&[operation.as_str()]).observe(f64::from(*rows));
+                tracing::debug!(%batch, export, operation = operation.as_str(), rows, reason = reason.as_str(), "batch cut");
+            }
+            Event::CallEnded { application, export, kind, result, took_ms, .. } => {
+                let application = catalog.application(*application).name.as_str();
+                let export = export.as_ref().map_or("", name);
+                self.calls.with_label_values(&[application, export, kind.as_str(), word(*result)]).inc();
+                self.call_seconds.with_label_values(&[kind.as_str()]).observe(seconds(*took_ms));
+                match result {
+                    CallResult::Ok => tracing::debug!(application, export, kind = kind.as_str(), took_ms, "call answered"),
+                    CallResult::Refused(_) | CallResult::Unknown | CallResult::NotSent => {
+                        tracing::warn!(
+                            application,
+                            export,
+                            kind = kind.as_str(),
+                            result = word(*result),
+                            took_ms,
+                            "call not answered as asked"
+                        );
+                    }
+                }
+            }
+            Event::ActivityStarted { name: batch, export, operation } => {
+                tracing::debug!(%batch, export = name(export), operation = operation.as_str(), "the vendor took a batch");
+            }
+            Event::ActivityEnded { name: batch, export, operation, state, took_ms } => {
+                let export = name(export);
+                self.activities.with_label_values(&[export, operation.as_str(), state_word(*state)]).inc();
+                self.activity_seconds.with_label_values(&[operation.as_str()]).observe(seconds(*took_ms));
+                tracing::info!(%batch, export, operation = operation.as_str(), state = state_word(*state), took_ms, "activity ended");
+            }
+            Event::Applied { export, adds, updates, removals, freshness_ms } => {
+                let export = name(export);
+                for (operation, rows) in [("add", adds), ("update", updates), ("remove", removals)] {
+                    self.applied.with_label_values(&[export, operation]).inc_by(u64::from(*rows));
+                }
+                let histogram = self.freshness_seconds.with_label_values(&[export]);
+                for ms in freshness_ms {
+                    histogram.observe(f64::from(*ms) / 1_000.0);
+                }
+                tracing::info!(export, adds, updates, removals, "applied");
+            }
+            Event::Cancelled { export, contacts } => {
+                self.cancelled.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+            }
+            Event::RowsRefused { export, rows } => {
+                self.refused.with_label_values(&[name(export)]).inc_by(u64::from(*rows));
+                tracing::warn!(export = name(export), rows, "the vendor refused rows; they are in the dead letters");
+            }
+            Event::RemovalPlanned { export, strategy, contacts, calls, calls_other } => {
+                self.removal_plans.with_label_values(&[name(export), strategy.as_str()]).inc();
+                tracing::info!(
+                    export = name(export),
+                    strategy = strategy.as_str(),
+                    contacts,
+                    calls,
+                    calls_other,
+                    "removals planned"
+                );
+            }
+            Event::LateAnswer { kind } => {
+                self.late_answers.inc();
+                tracing::debug!(
+                    kind = kind.map_or("", crate::model::call::CallKind::as_str),
+                    "an answer came that nobody waits for"
+                );
+            }
+            Event::BatchFound { name: batch } => {
+                self.batches_found.inc();
+                tracing::info!(%batch, "a batch without an answer was found by its name");
+            }
+            Event::BatchGivenUp { name: batch } => {
+                self.batches_given_up.inc();
+                tracing::warn!(%batch, "a batch without an answer was not found; its contacts are sent again");
+            }
+            Event::Held { who, reason, until } => {
+                let (holder, name) = holder(*who, catalog);
+                self.held.with_label_values(&[holder, name, reason.as_str()]).set(1);
+                let until = until
+                    .and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok())
+                    .map(|at| at.to_string())
+                    .unwrap_or_default();
+                tracing::warn!(holder, name, reason = reason.as_str(), until, "held: {}", reason.explain());
+            }
+            Event::Released { who, reason } => {
+                let (holder, name) = holder(*who, catalog);
+                self.held.with_label_values(&[holder, name, reason.as_str()]).set(0);
+                tracing::info!(holder, name, reason = reason.as_str(), "held no more");
+            }
+            Event::Paused { reason } => {
+                self.paused.with_label_values(&[reason.as_str()]).set(1);
+                tracing::info!(reason = reason.as_str(), "reading is paused");
+            }
+            Event::Resumed => {
+                self.paused.reset();
+                tracing::info!("reading goes on");
+            }
+            Event::DeadLettered { letters, reason } => {
+                self.dead_letters.with_label_values(&[*reason]).inc_by(u64::from(*letters));
+                tracing::debug!(letters, reason, "dead-lettered");
+            }
+            Event::Committed { changes, took_ms } => {
+                self.commits.inc();
+                self.commit_seconds.observe(seconds(*took_ms));
+                tracing::debug!(changes, took_ms, "committed");
+            }
+        }
+    }
+
+    /// Sets the gauges from a view. `ends` are the ends of the source's partitions, where they are known.
+    pub fn record(&self, view: &Snapshot, ends: &[NextOffset], wall: UnixMillis) {
+        let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| seconds(wall.since_ms(since)));
+        for application in &view.applications {
+            let label = [application.name.as_str()];
+            self.calls_used.with_label_values(&label).set(i64::from(application.calls_used));
+            if let Some(left) = application.calls_left {
+                self.calls_left.with_label_values(&label).set(i64::from(left));
+            }
+        }
+        for connection in &view.connections {
+            let label = [connection.name.as_str()];
+            self.activities_open.with_label_values(&label).set(i64::from(connection.activities_open));
+            self.oldest_activity_seconds.with_label_values(&label).set(age(connection.oldest_activity));
+            if let Some(expires_at) = connection.token_expires_at {
+                self.token_expiry_seconds.with_label_values(&label).set(seconds(expires_at.since_ms(wall)));
+            }
+        }
+        for export in &view.exports {
+            let label = [export.name.as_str()];
+            for (gauge, count) in [
+                (&self.profiles, export.profiles),
+                (&self.members, export.members),
+                (&self.waiting, export.waiting),
+                (&self.in_flight, export.in_flight),
+                (&self.profiles_last_hour, export.profiles_last_hour),
+            ] {
+                gauge.with_label_values(&label).set(number(count));
+            }
+            if let Some(max) = export.profiles_per_hour_max {
+                self.profiles_per_hour_max.with_label_values(&label).set(number(max));
+            }
+            self.oldest_unapplied_seconds.with_label_values(&label).set(age(export.oldest_unapplied));
+        }
+        for next in &view.watermarks {
+            let partition = next.partition.0.to_string();
+            self.watermark.with_label_values(&[&partition]).set(next.offset);
+            if let Some(end) = ends.iter().find(|end| end.partition == next.partition) {
+                self.lag_records.with_label_values(&[&partition]).set((end.offset - next.offset).max(0));
+            }
+        }
+        self.records_unsettled.set(float(view.records_unsettled));
+        self.buffered_bytes.set(float(view.buffered_bytes));
+    }
+
+    fn count_records(&self, counts: &RecordCounts) {
+        let count = |outcome: &str, records: u32| {
+            if records > 0 {
+                self.records.with_label_values(&[outcome]).inc_by(u64::from(records));
+            }
+        };
+        for (kind, outcome) in
+            [(ChangeKind::Entered, "entered"), (ChangeKind::Exited, "exited"), (ChangeKind::Updated, "updated")]
+        {
+            count(outcome, counts.events[RecordCounts::event_slot(kind)]);
+        }
+        count("erasure", counts.erasures);
+        count("filtered", counts.filtered);
+        count("unchanged", counts.unchanged);
+        count("replayed", counts.replayed);
+        count("without_address", counts.without_address);
+        count("invalid_address", counts.invalid_address);
+        for fault in DecodeFault::ALL {
+            count(fault.as_str(), counts.undecodable[RecordCounts::fault_slot(fault)]);
+        }
+    }
+}
+
+fn holder(who: Holder, catalog: &Catalog) -> (&'static str, &str) {
+    match who {
+        Holder::Application(id) => ("application", catalog.application(id).name.as_str()),
+        Holder::Connection(id) => ("connection", catalog.connection(id).name.as_str()),
+        Holder::Export(id) => ("export", catalog.export(id).name.as_str()),
+        Holder::Shard => ("shard", ""),
+    }
+}
+
+const fn word(result: CallResult) -> &'static str {
+    match result {
+        CallResult::Ok => "ok",
+        CallResult::Unknown => "unknown",
+        CallResult::NotSent => "not_sent",
+        CallResult::Refused(disposition) => match disposition {
+            Disposition::Throttled => "throttled",
+            Disposition::QuotaExceeded => "quota_exceeded",
+            Disposition::QueueFull => "queue_full",
+            Disposition::RefreshToken => "unauthorized",
+            Disposition::HoldConnection => "forbidden",
+            Disposition::NotFound => "not_found",
+            Disposition::Conflict => "conflict",
+            Disposition::Split => "too_large",
+            Disposition::Invalid => "invalid",
+            Disposition::ServerError => "server_error",
+        },
+    }
+}
+
+const fn state_word(state: ActivityState) -> &'static str {
+    match state {
+        ActivityState::Initialized => "initialized",
+        ActivityState::Processing => "processing",
+        ActivityState::Completed => "completed",
+        ActivityState::Cancelled => "cancelled",
+        ActivityState::Failed => "failed",
+        ActivityState::TimedOut => "timed_out",
+    }
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge; Prometheus has no other numbers")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+fn seconds(ms: u64) -> f64 {
+    float(ms) / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        engine::event::{HoldReason, PauseReason},
+        model::{
+            batch::{BatchName, CutReason, Operation},
+            call::CallKind,
+            catalog::{
+                Application, ApplicationId, ClientIdHash, Connection, ConnectionId, Export, FieldId, ListRef, Mapping, NoAddress,
+                OnExit, RemovalStrategy, Timing,
+            },
+        },
+    };
+
+    fn catalog() -> Catalog {
+        let mapping = Mapping {
+            email: FieldId(0),
+            first_name: None,
+            last_name: None,
+            custom: Vec::new(),
+            custom_names: Arc::from([]),
+            hash: 0,
+        };
+        Catalog {
+            applications: vec![Application {
+                name: "app".into(),
+                client_id_hash: ClientIdHash(0),
+                calls_per_second: None,
+                calls_per_day: None,
+                reserved_for_others_percent: 0,
+            }],
+            connections: vec![Connection { name: "news".into(), application: ApplicationId(0), consent: None, refreshes: false }],
+            exports: vec![Export {
+                name: "vip".into(),
+                connection: ConnectionId(0),
+                list: ListRef::Id(crate::model::ListId::nil()),
+                segments: Vec::new(),
+                mapping,
+                no_address: NoAddress::Skip,
+                on_exit: OnExit::Keep,
+                removal_strategies: vec![RemovalStrategy::Scan],
+                profiles_per_hour_max: None,
+                weight: 1,
+                starts_at_once: true,
+            }],
+            fields: vec!["email".into()],
+            timing: Timing::default(),
+            profiles_max: 1,
+        }
+    }
+
+    #[test]
+    fn every_event_that_counts_moves_its_metric() {
+        let (export, operation, name) = (ExportId(0), Operation::Import, BatchName("b1".into()));
+        let counts = RecordCounts { filtered: 2, ..RecordCounts::default() };
+        for (event, line) in [
+            (Event::RecordsRouted(counts), "listkeeper_records_total{outcome=\"filtered\"} 2"),
+            (
+                Event::BatchCut { name: name.clone(), export, operation, rows: 900, reason: CutReason::Age },
+                "listkeeper_batches_total{export=\"vip\",operation=\"import\",reason=\"age\"} 1",
+            ),
+            (
+                Event::CallEnded {
+                    application: ApplicationId(0),
+                    connection: ConnectionId(0),
+                    export: Some(export),
+                    kind: CallKind::Import,
+                    result: CallResult::Refused(Disposition::Throttled),
+                    took_ms: 10,
+                },
+                "listkeeper_calls_total{application=\"app\",export=\"vip\",kind=\"import\",result=\"throttled\"} 1",
+            ),
+            (
+                Event::ActivityEnded { name: name.clone(), export, operation, state: ActivityState::Completed, took_ms: 1 },
+                "listkeeper_activities_total{export=\"vip\",operation=\"import\",state=\"completed\"} 1",
+            ),
+            (
+                Event::Applied { export, adds: 3, updates: 0, removals: 0, freshness_ms: vec![1_500] },
+                "listkeeper_freshness_seconds_bucket{export=\"vip\",le=\"2\"} 1",
+            ),
+            (Event::Cancelled { export, contacts: 4 }, "listkeeper_changes_cancelled_total{export=\"vip\"} 4"),
+            (Event::RowsRefused { export, rows: 1 }, "listkeeper_rows_refused_total{export=\"vip\"} 1"),
+            (
+                Event::RemovalPlanned { export, strategy: RemovalStrategy::Scan, contacts: 9, calls: 2, calls_other: None },
+                "listkeeper_removal_plans_total{export=\"vip\",strategy=\"scan\"} 1",
+            ),
+            (Event::LateAnswer { kind: None }, "listkeeper_late_answers_total 1"),
+            (Event::BatchFound { name: name.clone() }, "listkeeper_batches_found_total 1"),
+            (Event::BatchGivenUp { name }, "listkeeper_batches_given_up_total 1"),
+            (
+                Event::Held { who: Holder::Export(export), reason: HoldReason::ListMissing, until: None },
+                "listkeeper_held{holder=\"export\",name=\"vip\",reason=\"list_missing\"} 1",
+            ),
+            (Event::Paused { reason: PauseReason::CommitBehind }, "listkeeper_paused{reason=\"commit_behind\"} 1"),
+            (Event::DeadLettered { letters: 1, reason: "malformed" }, "listkeeper_dead_letters_total{reason=\"malformed\"} 1"),
+            (Event::Committed { changes: 1, took_ms: 100 }, "listkeeper_commits_total 1"),
+        ] {
+            let telemetry = Telemetry::new();
+            telemetry.observe(&event, &catalog());
+            let text = telemetry.encode().unwrap();
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_hold_that_ended_is_shown_no_more() {
+        let telemetry = Telemetry::new();
+        let (who, reason) = (Holder::Connection(ConnectionId(0)), HoldReason::TokenDead);
+        telemetry.observe(&Event::Held { who, reason, until: None }, &catalog());
+        telemetry.observe(&Event::Released { who, reason }, &catalog());
+        assert!(
+            telemetry.encode().unwrap().contains("listkeeper_held{holder=\"connection\",name=\"news\",reason=\"token_dead\"} 0")
+        );
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        let telemetry = Telemetry::new();
+        telemetry.observe(
+            &Event::Applied { export: ExportId(0), adds: 1, updates: 1, removals: 1, freshness_ms: Vec::new() },
+            &catalog(),
+        );
+        for family in telemetry.gather() {
+            let name = family.name();
+            assert!(name.starts_with("listkeeper_"), "{name}");
+            assert!(!family.help().is_empty(), "{name}");
+            let counts = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(counts, name.ends_with("_total"), "{name}");
+        }
+        assert_eq!(telemetry.applied_total("add"), 1);
+    }
+}

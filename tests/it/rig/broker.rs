@@ -1,0 +1,139 @@
+//! A real Apache Kafka broker: one node, KRaft, free ports, a folder of its own.
+
+use std::{process::Command, sync::OnceLock, time::Duration};
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+};
+
+use super::{free_port, process::Shared, resolved, scratch, wait};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_secs(5);
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    /// `host:port`.
+    pub address: String,
+    /// The process.
+    pub process: Shared,
+}
+
+impl Broker {
+    /// The broker that the tests of this binary share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Formats a folder and starts a broker on it.
+    pub fn start() -> Self {
+        let (folder, client, controller) = (scratch("broker"), free_port(), free_port());
+        let properties = folder.join("server.properties");
+        let logging = folder.join("log4j2.xml");
+        std::fs::write(&properties, server_properties(&folder.join("data").display().to_string(), client, controller))
+            .expect("a file");
+        std::fs::write(&logging, LOGGING).expect("a file");
+        let classes = resolved("LISTKEEPER_TEST_KAFKA").join("libs").join("*");
+        let java = [
+            "-Xmx512m".to_owned(),
+            "-XX:TieredStopAtLevel=1".to_owned(),
+            "-XX:+UseSerialGC".to_owned(),
+            format!("-Dlog4j2.configurationFile={}", logging.display()),
+            "-cp".to_owned(),
+            classes.display().to_string(),
+        ];
+        let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"];
+        let formatted = Command::new("java").args(&java).args(format).arg(&properties).output().expect("java starts");
+        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        let mut arguments = java.to_vec();
+        arguments.extend(["kafka.Kafka".to_owned(), properties.display().to_string()]);
+        let process = Shared::start(&folder, "java", &arguments);
+        let broker = Self { address: format!("127.0.0.1:{client}"), process };
+        let consumer = broker.consumer("rig");
+        wait::until(&format!("the broker, whose log is {}", folder.join("log").display()), LIMIT, || {
+            consumer.fetch_metadata(None, CALL).ok()
+        });
+        // The first group of a fresh cluster waits seconds for its coordinator, unless somebody asked for one before.
+        wait::until("a group coordinator", LIMIT, || consumer.committed_offsets(TopicPartitionList::new(), CALL).ok());
+        broker
+    }
+
+    fn settings(&self) -> ClientConfig {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", &self.address);
+        settings
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut settings = self.settings();
+        settings.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+        settings.create().expect("a consumer")
+    }
+
+    /// Creates a topic and waits until it has its partitions.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for result in runtime.block_on(admin.create_topics(&[new], &AdminOptions::new())).expect("an answer") {
+            result.expect("the topic is made");
+        }
+        let consumer = self.consumer("rig");
+        let partitions = usize::try_from(partitions).expect("a count");
+        wait::until("the topic's partitions", LIMIT, || {
+            let metadata = consumer.fetch_metadata(Some(topic), CALL).ok()?;
+            metadata.topics().first().filter(|found| found.partitions().len() == partitions).map(|_| ())
+        });
+    }
+
+    /// Writes records and waits until the broker has them.
+    pub fn produce(&self, topic: &str, partition: i32, records: &[(&[u8], &[u8])]) {
+        let producer: ThreadedProducer<DefaultProducerContext> = self.settings().create().expect("a producer");
+        for (key, value) in records {
+            producer
+                .send(BaseRecord::to(topic).partition(partition).key(*key).payload(*value))
+                .map_err(|(error, _)| error)
+                .expect("queued");
+        }
+        producer.flush(LIMIT).expect("the broker has the records");
+    }
+
+    /// The offset behind the last record of a partition.
+    pub fn end(&self, topic: &str, partition: i32) -> i64 {
+        self.consumer("rig").fetch_watermarks(topic, partition, CALL).expect("watermarks").1
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(topic, partition);
+        let answer = self.consumer(group).committed_offsets(asked, CALL).ok()?;
+        match answer.find_partition(topic, partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+        }
+    }
+}
+
+/// Any 16 bytes, base64url.
+const CLUSTER: &str = "bGlzdGtlZXBlci1yaWctMQ";
+
+const LOGGING: &str = r#"<Configuration status="WARN"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c %m%n"/></Console></Appenders>
+<Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers></Configuration>"#;
+
+fn server_properties(data: &str, client: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+         log.dirs={data}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
+         group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nauto.create.topics.enable=false\n\
+         broker.heartbeat.interval.ms=200\nbroker.session.timeout.ms=1000\n"
+    )
+}
