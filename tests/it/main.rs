@@ -1,6 +1,7 @@
 //! The tests that need sockets, the real binary or a real broker, as one binary.
 
 #[expect(dead_code, reason = "the scenarios of the stage, which start processes, come with the stage")]
+#[expect(clippy::disallowed_methods, reason = "the rig waits, with bounds, for processes of the real world")]
 mod rig;
 mod simulator;
 
