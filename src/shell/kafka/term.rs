@@ -1,0 +1,299 @@
+//! How a term begins. The order is what makes it safe:
+//!
+//! 1. commit in the group: a member that expired is refused here, before it can fence the rightful owner;
+//! 2. `init_transactions`: fences whoever had the shard, and aborts what it left open;
+//! 3. the committed source offsets;
+//! 4. wait until what is committed of the state reaches its uncommitted end, so that nothing is hidden behind a
+//!    transaction that is being aborted;
+//! 5. read the state to that end, by `position()`: the last offset may be a transaction marker, which is no record;
+//! 6. where each partition of the source begins and ends.
+
+use std::{sync::Arc, time::Duration};
+
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{Consumer as _, ConsumerGroupMetadata},
+    error::KafkaError,
+    producer::{Producer as _, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    codec::state,
+    config::Start,
+    engine::{Beginning, PartitionBeginning},
+    model::{
+        position::{NextOffset, PartitionId},
+        state::StateChange,
+    },
+    shell::clock,
+};
+
+use super::{
+    client::{Consuming, StageContext, Stop},
+    fault::KafkaFault,
+    ownership::Claim,
+    settings::KafkaSettings,
+    status::KafkaStatus,
+    topics,
+};
+
+const ASK: Duration = Duration::from_secs(10);
+const FENCE: Duration = Duration::from_secs(10);
+/// How long fencing, the wait for the end and each stall of reading may take before the term is given up.
+const STALLED_MS: u64 = 60_000;
+const STATE_BATCH: usize = 4096;
+const STATE_BATCHES: usize = 4;
+
+/// What a beginning term tells, in this order.
+#[derive(Debug)]
+pub enum TermEvent {
+    /// Records of the state, oldest first.
+    State(Vec<StateChange>),
+    /// The state is complete.
+    Begun(Box<Term>),
+    /// The term did not begin.
+    Failed(KafkaFault),
+}
+
+/// A term: the right to write for a shard, until somebody else begins one.
+pub struct Term {
+    /// The shard.
+    pub shard: u32,
+    /// What Kafka says, for the engine.
+    pub beginning: Beginning,
+    pub(super) settings: Arc<KafkaSettings>,
+    pub(super) status: KafkaStatus,
+    pub(super) producer: ThreadedProducer<StageContext>,
+    pub(super) group: ConsumerGroupMetadata,
+}
+
+impl std::fmt::Debug for Term {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Term").field("shard", &self.shard).field("beginning", &self.beginning).finish_non_exhaustive()
+    }
+}
+
+/// A term that is beginning; dropping it gives it up.
+#[derive(Debug)]
+pub struct TermBeginning {
+    stop: Stop,
+}
+
+impl Drop for TermBeginning {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+/// Begins a term on a thread of its own. `address` is this replica's, for the standbys.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn begin_term(
+    settings: &Arc<KafkaSettings>,
+    shard: u32,
+    claim: Claim,
+    address: String,
+    status: &KafkaStatus,
+) -> Result<(TermBeginning, mpsc::Receiver<TermEvent>), KafkaFault> {
+    let (events, receiver) = mpsc::channel(STATE_BATCHES);
+    let stop = Stop::default();
+    let begin =
+        Begin { settings: Arc::clone(settings), shard, claim, address, status: status.clone(), events, stop: stop.clone() };
+    std::thread::Builder::new()
+        .name(format!("kafka-term-{shard}"))
+        .spawn(move || begin.run())
+        .map_err(|error| KafkaFault::thread("beginning a term", &error))?;
+    Ok((TermBeginning { stop }, receiver))
+}
+
+struct Begin {
+    settings: Arc<KafkaSettings>,
+    shard: u32,
+    claim: Claim,
+    address: String,
+    status: KafkaStatus,
+    events: mpsc::Sender<TermEvent>,
+    stop: Stop,
+}
+
+impl Begin {
+    fn run(self) {
+        let event = self.begin().map_or_else(TermEvent::Failed, |term| TermEvent::Begun(Box::new(term)));
+        // Whoever began it may have gone.
+        drop(self.events.blocking_send(event));
+    }
+
+    fn begin(&self) -> Result<Term, KafkaFault> {
+        let (settings, role) = (&self.settings, format!("the term of shard {}", self.shard));
+        self.claim.commit(self.shard, &self.address)?;
+        self.stop.check()?;
+        let context = StageContext::new(format!("the producer of shard {}", self.shard), self.status.clone());
+        let producer: ThreadedProducer<StageContext> = settings
+            .producer(self.shard)
+            .create_with_context(context)
+            .map_err(|error| KafkaFault::client("transactions", &error))?;
+        self.fence(&producer)?;
+        let fenced_at = clock::mono();
+        let reader: Consuming<StageContext> = Consuming::new(&settings.reader(self.shard), &role, &self.status)?;
+        let inspector: Consuming<StageContext> = Consuming::new(&settings.inspector(), &role, &self.status)?;
+        let committed = self.committed(&reader, &inspector)?;
+        self.read_state(&reader, &inspector)?;
+        let mut partitions = Vec::with_capacity(committed.len());
+        for (partition, offset) in committed {
+            self.stop.check()?;
+            let (log_start, log_end) = reader
+                .fetch_watermarks(&settings.source_topic, partition.0, ASK)
+                .map_err(|error| KafkaFault::failed("asking for the ends of the source", &error))?;
+            let resolved = match settings.start {
+                Start::Earliest => log_start,
+                Start::Latest => log_end,
+            };
+            let start = NextOffset { partition, offset: offset.unwrap_or(resolved) };
+            partitions.push(PartitionBeginning { start, committed: offset.is_some(), log_start, log_end });
+        }
+        let group = reader.group_metadata().ok_or_else(|| KafkaFault::Failed {
+            doing: "beginning a term",
+            detail: "the client has no metadata of its group".into(),
+        })?;
+        Ok(Term {
+            shard: self.shard,
+            beginning: Beginning { partitions, fenced_at },
+            settings: Arc::clone(settings),
+            status: self.status.clone(),
+            producer,
+            group,
+        })
+    }
+
+    fn fence(&self, producer: &ThreadedProducer<StageContext>) -> Result<(), KafkaFault> {
+        let began = clock::mono();
+        loop {
+            self.stop.check()?;
+            let error = match producer.init_transactions(FENCE) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = matches!(&error, KafkaError::Transaction(inner) if inner.is_retriable());
+            if !again || clock::mono().since_ms(began) > STALLED_MS {
+                return Err(KafkaFault::failed("fencing the owner before (init_transactions)", &error));
+            }
+        }
+    }
+
+    /// For each partition of the source, in order, what is committed.
+    fn committed(
+        &self,
+        reader: &Consuming<StageContext>,
+        inspector: &Consuming<StageContext>,
+    ) -> Result<Vec<(PartitionId, Option<i64>)>, KafkaFault> {
+        let topic = &self.settings.source_topic;
+        let count = topics::partition_count(inspector, topic, ASK)?.ok_or_else(|| KafkaFault::Topic {
+            topic: topic.clone(),
+            problem: "does not exist: create it, or correct `source.topic`".into(),
+        })?;
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let mut list = TopicPartitionList::new();
+        (0..count).for_each(|partition| {
+            list.add_partition(topic, partition);
+        });
+        let doing = "asking for the committed offsets";
+        let list = reader.committed_offsets(list, ASK).map_err(|error| KafkaFault::failed(doing, &error))?;
+        let mut committed = Vec::with_capacity(list.count());
+        for entry in list.elements() {
+            entry.error().map_err(|error| KafkaFault::failed(doing, &error))?;
+            let offset = match entry.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
+            };
+            committed.push((PartitionId(entry.partition()), offset));
+        }
+        committed.sort_unstable_by_key(|(partition, _)| *partition);
+        Ok(committed)
+    }
+
+    fn read_state(&self, reader: &Consuming<StageContext>, inspector: &Consuming<StageContext>) -> Result<(), KafkaFault> {
+        let topic = &self.settings.state_topic;
+        let partition = i32::try_from(self.shard).unwrap_or(i32::MAX);
+        let doing = "reading the state";
+        let failed = |error: KafkaError| KafkaFault::failed(doing, &error);
+        let (start, end) = inspector.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
+        let began = clock::mono();
+        while reader.fetch_watermarks(topic, partition, ASK).map_err(failed)?.1 < end {
+            self.stop.check()?;
+            if clock::mono().since_ms(began) > STALLED_MS {
+                return Err(KafkaFault::Failed {
+                    doing,
+                    detail: format!(
+                        "a transaction in partition {partition} of `{topic}` stays open: something else writes there"
+                    ),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if end <= start {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
+        reader.assign(&list).map_err(failed)?;
+        let mut batch = Vec::with_capacity(STATE_BATCH);
+        let mut moved = clock::mono();
+        loop {
+            self.stop.check()?;
+            match reader.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    let key = message.key().unwrap_or_default();
+                    let change = state::decode(key, message.payload())
+                        .map_err(|fault| KafkaFault::StateUnreadable { offset: message.offset(), fault })?;
+                    batch.push(change);
+                    if batch.len() >= STATE_BATCH {
+                        self.hand_on(std::mem::replace(&mut batch, Vec::with_capacity(STATE_BATCH)))?;
+                        moved = clock::mono();
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    let position = reader.position().map_err(failed)?;
+                    let at = position.find_partition(topic, partition).and_then(|entry| entry.offset().to_raw());
+                    if at.is_some_and(|at| at >= end) {
+                        break;
+                    }
+                }
+                Some(Err(error)) if !is_passing(&error) => return Err(failed(error)),
+                Some(Err(_)) | None => {}
+            }
+            if clock::mono().since_ms(moved) > STALLED_MS {
+                return Err(KafkaFault::Failed { doing, detail: "nothing came for a minute before its end was reached".into() });
+            }
+        }
+        self.hand_on(batch)?;
+        reader.unassign().map_err(failed)
+    }
+
+    fn hand_on(&self, batch: Vec<StateChange>) -> Result<(), KafkaFault> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.events.blocking_send(TermEvent::State(batch)).map_err(|_| KafkaFault::Stopped)
+    }
+}
+
+/// Errors that librdkafka gets over by itself.
+pub(super) fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL
+        )
+    )
+}
