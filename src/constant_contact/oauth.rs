@@ -66,7 +66,12 @@ where
         },
         Err(RequestTokenError::ServerResponse(response)) => match response.error() {
             BasicErrorResponseType::InvalidGrant => TokenReply::InvalidGrant,
-            other => TokenReply::Refused { error_key: Some(Text::from(other.as_ref())) },
+            other @ (BasicErrorResponseType::InvalidClient
+            | BasicErrorResponseType::InvalidRequest
+            | BasicErrorResponseType::InvalidScope
+            | BasicErrorResponseType::UnauthorizedClient
+            | BasicErrorResponseType::UnsupportedGrantType
+            | BasicErrorResponseType::Extension(_)) => TokenReply::Refused { error_key: Some(Text::from(other.as_ref())) },
         },
         Err(RequestTokenError::Request(_) | RequestTokenError::Parse(..) | RequestTokenError::Other(_)) => TokenReply::Lost,
     }
