@@ -197,10 +197,7 @@ impl Stage {
         self.answered(&post, self.activity(id, ActivityState::Initialized, 0, None));
         let poll = self.next_call();
         assert_eq!(poll.request, Request::Activity { activity_id: ActivityId::from_u128(id) });
-        let rows = match &post.request {
-            Request::Import { rows, .. } => rows.rows.len(),
-            _ => 0,
-        };
+        let rows = if let Request::Import { rows, .. } = &post.request { rows.rows.len() } else { 0 };
         self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, None));
         self.pass(300);
         post.request
@@ -291,13 +288,11 @@ fn a_changed_address_takes_the_old_one_off_the_list() {
     let (mut joins, mut leaves) = (None, None);
     while joins.is_none() || leaves.is_none() {
         let call = stage.next_call();
-        match &call.request {
-            Request::Import { .. } => joins = Some(call),
-            Request::LookUp { address } => {
-                assert_eq!(address, "p1@example.com");
-                leaves = Some(call);
-            }
-            other => panic!("{other:?}"),
+        if let Request::LookUp { address } = &call.request {
+            assert_eq!(address, "p1@example.com");
+            leaves = Some(call);
+        } else {
+            joins = Some(call);
         }
     }
     let (Some(joins), Some(leaves)) = (joins, leaves) else { return };
