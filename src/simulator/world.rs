@@ -683,7 +683,7 @@ impl World {
             last_landing_ms: 0,
         };
         let now = self.clock(&term);
-        self.trace.line(self.now_ms, format_args!("BEGIN of term {}", self.terms));
+        self.trace.line(self.now_ms, format_args!("BEGIN of term {}, its wall clock {} ms off", self.terms, term.skew_ms));
         match term.engine.begin(now, &self.broker.beginning(now.mono)) {
             Ok(starts) => term.reader = starts.iter().map(|next| (next.partition, next.offset)).collect(),
             Err(reason) => {
@@ -755,5 +755,22 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Refused(refusal) => format!("{} {:?}", refusal.status, refusal.disposition),
         Outcome::Unknown(lost) => format!("{lost:?}"),
         Outcome::NotSent(not_sent) => format!("{not_sent:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lived(seed: u64, keep_trace: bool) -> WorldReport {
+        World::new(seed, keep_trace).unwrap().run(seed)
+    }
+
+    #[test]
+    fn the_same_seed_lives_the_same_life() {
+        let [first, again, unkept] = [true, true, false].map(|keep| lived(3, keep));
+        assert_eq!(first.trace, again.trace);
+        assert_eq!((first.digest, first.virtual_ms), (unkept.digest, unkept.virtual_ms));
+        assert!(first.trace.len() > 20 && unkept.trace.is_empty());
     }
 }
