@@ -13,10 +13,12 @@ use crate::simulator::fold::Wish;
 
 use super::{Sight, Verdict};
 
-/// Keeps what the state topic says of rows that are still to be sent.
+/// Keeps what the state topic says is still to be done: rows to be sent, and addresses to be taken off.
 #[derive(Debug, Default)]
 pub struct NothingLost {
     parked: BTreeSet<(Text, Text)>,
+    /// For each export and profile, addresses that were applied and are wanted no more.
+    leaving: BTreeMap<(Text, Text), Vec<Text>>,
 }
 
 impl NothingLost {
@@ -25,9 +27,15 @@ impl NothingLost {
             if let StateKey::Member { export, profile } = &change.key {
                 let key = (export.clone(), profile.clone());
                 if matches!(&change.value, Some(StateValue::Member(cut)) if cut.row.is_some()) {
-                    self.parked.insert(key);
+                    self.parked.insert(key.clone());
                 } else {
                     self.parked.remove(&key);
+                }
+                self.leaving.remove(&key);
+                if let Some(StateValue::Member(cut)) = &change.value {
+                    let kept = cut.address.as_ref().filter(|_| !cut.segments.is_empty());
+                    let applied = cut.applied.iter().map(|applied| &applied.address);
+                    self.leaving.insert(key, applied.filter(|address| Some(*address) != kept).cloned().collect());
                 }
             }
         }
@@ -91,7 +99,9 @@ impl NothingLost {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);
                 others.flat_map(|(_, wishes)| wishes).any(wants)
             };
-            if as_wished || (present && (config.on_exit == OnExit::Keep || others())) {
+            let leaving =
+                || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
+            if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || others())) {
                 continue;
             }
             let detail = format!(
