@@ -372,3 +372,22 @@ fn a_restart_sends_nothing_that_was_applied() {
     assert!(stage.calls.is_empty());
     assert_eq!(stage.offset, 2);
 }
+
+#[test]
+fn a_list_that_is_missing_is_created_although_the_pace_leaves_no_slot_at_once() {
+    let mut config = (*catalog()).clone();
+    config.applications[0].calls_per_second = Some(1);
+    config.exports[0].list = ListRef::Named { name: "VIP".into(), create: true };
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.engine = Engine::new(Arc::new(config), 1);
+    let start = NextOffset { partition: P, offset: 0 };
+    let partition = PartitionBeginning { start, committed: false, log_start: 0, log_end: 1_000 };
+    let begun = stage.engine.begin(stage.now, &Beginning { partitions: vec![partition], fenced_at: stage.now.mono });
+    assert!(begun.is_ok());
+    stage.drain();
+    stage.enter("p1");
+    let find = stage.next_call();
+    assert_eq!(find.request, Request::FindList { name: "VIP".into() });
+    stage.answer(&find, Outcome::Answered(Answer::Lists(Page { items: Vec::new(), next: None })));
+    assert_eq!(stage.next_call().request, Request::CreateList { name: "VIP".into() });
+}
