@@ -119,7 +119,10 @@ fn words(report: &Report) -> String {
         text.push_str(&format!("  {fault:<24}{times:>9}\n"));
     }
     for failure in &report.failures {
-        text.push_str(&format!("seed {} broke {}: {}\n  again: {}\n", failure.seed, failure.promise, failure.detail, failure.replay));
+        text.push_str(&format!(
+            "seed {} broke {}: {}\n  again: {}\n",
+            failure.seed, failure.promise, failure.detail, failure.replay
+        ));
     }
     text.push_str(&format!("{} failures\n", report.failures.len()));
     text

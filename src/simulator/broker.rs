@@ -4,11 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec;
-use crate::engine::{
-    Beginning,
-    PartitionBeginning,
-    output::Commit,
-};
+use crate::engine::{Beginning, PartitionBeginning, output::Commit};
 use crate::model::{
     dead_letter::DeadLetter,
     event::SourceRecord,
@@ -138,8 +134,10 @@ impl Broker {
     /// # Errors
     /// A record that the codec cannot read back.
     pub fn restore(&self, compacted: bool) -> Result<Vec<StateChange>, String> {
-        let newest: BTreeMap<&[u8], usize> = self.state.iter().enumerate().map(|(index, (key, _))| (key.as_slice(), index)).collect();
-        let kept = self.state.iter().enumerate().filter(|(index, (key, _))| !compacted || newest.get(key.as_slice()) == Some(index));
+        let newest: BTreeMap<&[u8], usize> =
+            self.state.iter().enumerate().map(|(index, (key, _))| (key.as_slice(), index)).collect();
+        let kept =
+            self.state.iter().enumerate().filter(|(index, (key, _))| !compacted || newest.get(key.as_slice()) == Some(index));
         kept.map(|(_, (key, value))| {
             codec::state::decode(key, value.as_deref()).map_err(|fault| format!("a state record cannot be read back: {fault}"))
         })

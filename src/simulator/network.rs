@@ -79,11 +79,15 @@ pub fn lost(rng: &mut Rng, parcel: &Parcel) -> Option<(u64, Outcome)> {
 /// The answer of something that stands before the vendor, where one answers in its place.
 #[must_use]
 pub fn answered_before(rng: &mut Rng, fate: Option<Fault>, now: UnixMillis) -> Option<Response<Bytes>> {
-    let (status, body) = match fate? {
-        Fault::Throttled => (429, r#"{"error_key":"throttled","error_message":"Too Many Requests"}"#),
-        Fault::TokenRejected => (401, r#"{"error_key":"unauthorized","error_message":"Unauthorized"}"#),
-        Fault::ServerError => (if rng.bool() { 500 } else { 503 }, "<html>an error</html>"),
-        _ => return None,
+    let fate = fate?;
+    let (status, body) = if fate == Fault::Throttled {
+        (429, r#"{"error_key":"throttled","error_message":"Too Many Requests"}"#)
+    } else if fate == Fault::TokenRejected {
+        (401, r#"{"error_key":"unauthorized","error_message":"Unauthorized"}"#)
+    } else if fate == Fault::ServerError {
+        (if rng.bool() { 500 } else { 503 }, "<html>an error</html>")
+    } else {
+        return None;
     };
     Some(response(status, body, now))
 }

@@ -255,7 +255,10 @@ impl World {
             (Some(at), None) | (None, Some(at)) => at,
         };
         if next > self.rest_by_ms {
-            self.break_promise("liveness", format!("no rest {} days after the last fault: {}", REST_MS / 86_400_000, self.standing()));
+            self.break_promise(
+                "liveness",
+                format!("no rest {} days after the last fault: {}", REST_MS / 86_400_000, self.standing()),
+            );
             return;
         }
         self.at_this_instant = if next == self.now_ms { self.at_this_instant + 1 } else { 0 };
@@ -280,7 +283,9 @@ impl World {
         let exports: Vec<String> = view
             .exports
             .iter()
-            .map(|export| format!("{}: {} waiting, {} in flight, held {:?}", export.name, export.waiting, export.in_flight, export.held))
+            .map(|export| {
+                format!("{}: {} waiting, {} in flight, held {:?}", export.name, export.waiting, export.in_flight, export.held)
+            })
             .collect();
         let held: Vec<_> = view.connections.iter().map(|connection| connection.held).collect();
         let calls: Vec<_> = view.applications.iter().map(|application| (application.calls_left, application.held)).collect();
@@ -475,7 +480,13 @@ impl World {
         let (wait_ms, ways_ms, fate) = network::draw_fate(&mut self.rng, &mut self.faults);
         self.trace.line(
             self.now_ms,
-            format_args!("out call {} {} to {}{}", call.call.0, call.kind().as_str(), call.connection.0, fate.map_or(String::new(), |fate| format!(" ({})", fate.as_str()))),
+            format_args!(
+                "out call {} {} to {}{}",
+                call.call.0,
+                call.kind().as_str(),
+                call.connection.0,
+                fate.map_or(String::new(), |fate| format!(" ({})", fate.as_str()))
+            ),
         );
         self.on_the_way += 1;
         term.calls_open += 1;

@@ -42,7 +42,8 @@ impl AppliedMeansCompleted {
             for applied in cut.applied.iter().filter(|applied| applied.row_hash != ROW_UNKNOWN) {
                 let imported = (usize::from(export.connection.0), applied.list, text_hash(&applied.address));
                 if !self.imported.contains(&imported) {
-                    let detail = format!("{profile} in {} is recorded as applied, and no import of it has completed", export.name);
+                    let detail =
+                        format!("{profile} in {} is recorded as applied, and no import of it has completed", export.name);
                     return Err((Promise::AppliedMeansCompleted, detail));
                 }
             }

@@ -15,7 +15,8 @@ pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
             planted.iter().filter(|contact| contact.export == Some(index)).map(|contact| contact.address.clone()).collect();
         let wishes = sight.fold.export(index);
         let last = wishes.values().filter_map(|wishes| wishes.last());
-        let mut wanted: BTreeSet<Text> = last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
+        let mut wanted: BTreeSet<Text> =
+            last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
         wanted.extend(foreign);
         if let Some(missing) = wanted.difference(&members).next() {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));

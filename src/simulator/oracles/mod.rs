@@ -44,7 +44,9 @@ impl Sight<'_> {
     fn list(&self, export: usize) -> Option<ListId> {
         match &self.catalog.exports[export].list {
             ListRef::Id(id) => Some(*id),
-            ListRef::Named { name, .. } => self.vendor(export).lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id),
+            ListRef::Named { name, .. } => {
+                self.vendor(export).lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
+            }
         }
     }
 

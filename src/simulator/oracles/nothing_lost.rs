@@ -58,7 +58,8 @@ impl NothingLost {
         let mut members: Option<Vec<Text>> = None;
         for (profile, wishes) in wishes {
             let settled = wishes.partition_point(|wish| wish.position.offset < below);
-            let touched = wishes[..settled].last().is_some_and(|wish| wish.position.partition == partition && wish.position.offset >= from);
+            let touched =
+                wishes[..settled].last().is_some_and(|wish| wish.position.partition == partition && wish.position.offset >= from);
             if !touched || self.parked.contains(&(name.clone(), profile.clone())) {
                 continue;
             }
@@ -99,8 +100,7 @@ impl NothingLost {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);
                 others.flat_map(|(_, wishes)| wishes).any(wants)
             };
-            let leaving =
-                || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
+            let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
             if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || others())) {
                 continue;
             }
