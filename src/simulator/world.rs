@@ -784,4 +784,11 @@ mod tests {
         assert_eq!((first.digest, first.virtual_ms), (unkept.digest, unkept.virtual_ms));
         assert!(first.trace.len() > 20 && unkept.trace.is_empty());
     }
+
+    #[test]
+    fn promises_hold_in_some_worlds() {
+        for seed in 0..16 {
+            assert_eq!(lived(seed, false).failure, None);
+        }
+    }
 }
