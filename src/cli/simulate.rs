@@ -1,18 +1,129 @@
 //! `listkeeper simulate`.
 
-use std::process::ExitCode;
+use std::{
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use super::CommandError;
+use crate::simulator::{
+    report::{Failure, Report, WorldReport},
+    world::World,
+};
 
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// The worlds to run: seeds from A up to, but without, B.
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: std::ops::Range<u64>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Print what happened in each world, line by line, before the result.
+    #[arg(long)]
+    trace: bool,
+}
+
+fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
+    let numbers = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    match numbers {
+        Some((from, to)) if from < to => Ok(from..to),
+        Some(_) | None => Err("seeds are two numbers like 0..1000, the second larger than the first".to_owned()),
+    }
+}
+
+/// How many worlds live side by side.
+const THREADS: usize = 2;
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`CommandError`].
+#[expect(clippy::disallowed_methods, reason = "tells how long the run took; no world reads this clock")]
 pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let _ = arguments;
-    Err(CommandError { message: "simulate: being built".to_owned(), code: 70 })
+    let began = Instant::now();
+    let worlds = run(arguments.seeds.clone(), arguments.trace);
+    let report = Report::of(&worlds, began.elapsed().as_secs_f64());
+    let mut text = String::new();
+    for line in worlds.iter().flat_map(|world| &world.trace) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    if arguments.json {
+        text.push_str(&serde_json::json!(report).to_string());
+        text.push('\n');
+    } else {
+        text.push_str(&words(&report));
+    }
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| CommandError { message: format!("simulate: {error}"), code: 74 })?;
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs worlds side by side, and gives what became of them in the order of their seeds.
+fn run(seeds: std::ops::Range<u64>, trace: bool) -> Vec<WorldReport> {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return done;
+            }
+            done.push((seed, world(seed, trace)));
+        }
+    };
+    let mut worlds: Vec<(u64, WorldReport)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    });
+    worlds.sort_unstable_by_key(|(seed, _)| *seed);
+    worlds.into_iter().map(|(_, world)| world).collect()
+}
+
+/// One world; a broken assumption in it is a failure like any other.
+fn world(seed: u64, trace: bool) -> WorldReport {
+    let failed = |promise, detail| WorldReport {
+        failure: Some(Failure::new(seed, promise, detail)),
+        digest: 0,
+        faults_reached: std::collections::BTreeMap::new(),
+        virtual_ms: 0,
+        trace: Vec::new(),
+    };
+    let lived = catch_unwind(AssertUnwindSafe(|| World::new(seed, trace).map(|world| world.run(seed))));
+    match lived {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => failed("liveness", error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            failed("panicked", text.unwrap_or_else(|| "a broken assumption".to_owned()))
+        }
+    }
+}
+
+fn words(report: &Report) -> String {
+    let mut text = format!(
+        "{} worlds, {} virtual hours in {:.1} s, digest {}\n",
+        report.seeds,
+        report.virtual_seconds / 3_600,
+        report.seconds,
+        report.digest
+    );
+    for (fault, times) in &report.faults_reached {
+        text.push_str(&format!("  {fault:<24}{times:>9}\n"));
+    }
+    for failure in &report.failures {
+        text.push_str(&format!(
+            "seed {} broke {}: {}\n  again: {}\n",
+            failure.seed, failure.promise, failure.detail, failure.replay
+        ));
+    }
+    text.push_str(&format!("{} failures\n", report.failures.len()));
+    text
 }

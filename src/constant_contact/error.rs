@@ -39,6 +39,11 @@ fn error_key(body: &[u8]) -> Option<Text> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let object = value.as_array().and_then(|array| array.first()).unwrap_or(&value);
     let key = object.get("error_key").or_else(|| object.get("error"))?.as_str()?;
+    plain_key(key)
+}
+
+/// The key if it is a plain word: what else a body holds could be somebody's data.
+pub(super) fn plain_key(key: &str) -> Option<Text> {
     let plain = key.len() <= 100 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     plain.then(|| Text::from(key))
 }

@@ -61,12 +61,22 @@ where
     match oauth.exchange_refresh_token(&token).request_async(client).await {
         Ok(tokens) => TokenReply::Tokens {
             access: SecretString::from(tokens.access_token().secret().as_str()),
-            refresh: tokens.refresh_token().map(|token| SecretString::from(token.secret().as_str())),
+            // An application without `offline_access` is given an empty one, which must not replace the one that works.
+            refresh: tokens
+                .refresh_token()
+                .map(|token| token.secret().as_str())
+                .filter(|token| !token.is_empty())
+                .map(SecretString::from),
             expires_in_s: tokens.expires_in().map(|life| life.as_secs()),
         },
         Err(RequestTokenError::ServerResponse(response)) => match response.error() {
             BasicErrorResponseType::InvalidGrant => TokenReply::InvalidGrant,
-            other => TokenReply::Refused { error_key: Some(Text::from(other.as_ref())) },
+            other @ (BasicErrorResponseType::InvalidClient
+            | BasicErrorResponseType::InvalidRequest
+            | BasicErrorResponseType::InvalidScope
+            | BasicErrorResponseType::UnauthorizedClient
+            | BasicErrorResponseType::UnsupportedGrantType
+            | BasicErrorResponseType::Extension(_)) => TokenReply::Refused { error_key: super::error::plain_key(other.as_ref()) },
         },
         Err(RequestTokenError::Request(_) | RequestTokenError::Parse(..) | RequestTokenError::Other(_)) => TokenReply::Lost,
     }
@@ -117,12 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_refresh_token_is_none() {
+        let (reply, _, _) = ask(200, r#"{"access_token":"a2","token_type":"Bearer","refresh_token":""}"#);
+        assert!(matches!(reply, TokenReply::Tokens { refresh: None, .. }));
+    }
+
+    #[test]
     fn a_used_up_token_is_told_from_other_faults() {
         let (reply, _, _) =
             ask(400, r#"{"error":"invalid_grant","error_description":"The refresh token is invalid or expired."}"#);
         assert!(matches!(reply, TokenReply::InvalidGrant));
         let (reply, _, _) = ask(401, r#"{"error":"invalid_client"}"#);
         assert!(matches!(reply, TokenReply::Refused { .. }));
+        let (reply, _, _) = ask(400, r#"{"error":"ana@example.com"}"#);
+        assert!(matches!(reply, TokenReply::Refused { error_key: None }));
         let (reply, _, _) = ask(502, "<html>");
         assert!(matches!(reply, TokenReply::Lost));
     }

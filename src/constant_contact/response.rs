@@ -86,4 +86,25 @@ mod tests {
         let Outcome::Refused(refusal) = decode(&request, &response(500, "")) else { panic!("not refused") };
         assert_eq!(refusal.disposition, Disposition::ServerError);
     }
+
+    #[test]
+    fn a_page_that_does_not_say_what_it_holds_is_not_an_empty_one() {
+        let request = Request::Activities { cursor: None };
+        assert_eq!(decode(&request, &response(200, r#"{"message":"maintenance"}"#)), Outcome::Unknown(Lost::Unreadable));
+        let empty = decode(&request, &response(200, r#"{"activities":[]}"#));
+        assert!(matches!(empty, Outcome::Answered(Answer::Activities(page)) if page.items.is_empty()));
+    }
+
+    #[test]
+    fn a_state_unheard_of_may_still_run_and_spoils_no_page() {
+        let body = r#"{"activities":[
+            {"activity_id":"00000000-0000-0000-0000-000000000001","state":"completed"},
+            {"activity_id":"00000000-0000-0000-0000-000000000002","state":"queued"}],
+            "_links":{"next":{"href":"/v3/activities?cursor=a+b%2Bc%3D"}}}"#;
+        let outcome = decode(&Request::Activities { cursor: None }, &response(200, body));
+        let Outcome::Answered(Answer::Activities(page)) = outcome else { panic!("no page") };
+        let states: Vec<_> = page.items.iter().map(|activity| activity.state).collect();
+        assert_eq!(states, [ActivityState::Completed, ActivityState::Processing]);
+        assert_eq!(page.next, Some(Cursor("a+b+c=".into())));
+    }
 }

@@ -36,6 +36,9 @@ enum WireState {
     Failed,
     #[serde(alias = "time_out")]
     TimedOut,
+    /// A state that no document names. It may still run, and must not make the rest of its page unreadable.
+    #[serde(other)]
+    Unheard,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,7 +60,7 @@ impl From<WireActivity> for Activity {
             activity_id: wire.activity_id,
             state: match wire.state {
                 WireState::Initialized => ActivityState::Initialized,
-                WireState::Processing => ActivityState::Processing,
+                WireState::Processing | WireState::Unheard => ActivityState::Processing,
                 WireState::Completed => ActivityState::Completed,
                 WireState::Cancelled => ActivityState::Cancelled,
                 WireState::Failed => ActivityState::Failed,
@@ -108,7 +111,8 @@ pub(super) fn http_date(text: &str) -> Option<UnixMillis> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct WireActivities {
-    #[serde(default)]
+    // Required: a page that does not say what it holds must not pass for one that holds nothing, because a batch that
+    // is not found is sent again.
     activities: Vec<WireActivity>,
     #[serde(default)]
     _links: Option<WireLinks>,
@@ -144,6 +148,8 @@ impl WireLinks {
     fn cursor(links: Option<Self>) -> Option<Cursor> {
         let href = links?.next?.href;
         let (_, query) = href.split_once('?')?;
+        // In an address a plus is a plus; only in a form is it a blank.
+        let query = query.replace('+', "%2B");
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.find(|(name, _)| name == "cursor").map(|(_, cursor)| Cursor(Text::from(cursor)))
     }

@@ -190,12 +190,13 @@ impl Engine {
 
     fn on_completed(&mut self, now: Now, number: u64, activity: &Activity, at: UnixMillis) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
-        if batch.restored {
-            self.end(number, Ending::Unknown);
-            return;
-        }
+        // First: an earlier attempt of a repeated removal may still run, whoever sent it.
         if batch.operation == Operation::Remove && batch.repeated {
             batch.stage = Stage::Clearing { next_at: now.mono, cursor: None, under_way: false, waiting_for: false };
+            return;
+        }
+        if batch.restored {
+            self.end(number, Ending::Unknown);
             return;
         }
         let rows = batch.rows.len() as u64;

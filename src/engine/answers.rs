@@ -377,7 +377,7 @@ impl Engine {
         if let Outcome::Answered(Answer::Lists(page)) = outcome {
             match page.items.iter().find(|list| list.name == name) {
                 Some(list) => self.resolve_list(export, list.list_id),
-                None if create => self.create_list(now, export),
+                None if create => self.export_mut(export).list_absent = true,
                 None => {
                     let until = now.mono.plus_ms(RETRY_HELD_MS);
                     self.export_mut(export).held = Some((HoldReason::ListMissing, until));

@@ -235,23 +235,17 @@ impl Engine {
         }
         let connection = state.connection;
         let ListRef::Named { name, .. } = self.catalog.export(export).list.clone() else { return };
+        let absent = state.list_absent;
         if let Some(permit) = self.permit(now, connection, LANE_CALLS) {
-            self.export_mut(export).list_call = true;
-            self.call(now, connection, permit, Request::FindList { name }, Purpose::FindList(export));
-        }
-    }
-
-    /// Asks for a list to be created, after its name was not found.
-    pub(super) fn create_list(&mut self, now: Now, export: ExportId) {
-        let connection = self.export(export).connection;
-        let ListRef::Named { name, .. } = self.catalog.export(export).list.clone() else { return };
-        match self.permit(now, connection, LANE_CALLS) {
-            Some(permit) => {
-                self.export_mut(export).list_call = true;
+            let state = self.export_mut(export);
+            state.list_call = true;
+            // Whatever becomes of a creation, the name is looked for before another one.
+            state.list_absent = false;
+            if absent {
                 self.call(now, connection, permit, Request::CreateList { name }, Purpose::CreateList(export));
+            } else {
+                self.call(now, connection, permit, Request::FindList { name }, Purpose::FindList(export));
             }
-            // Found to be missing once more, a little later.
-            None => self.export_mut(export).list_call = false,
         }
     }
 

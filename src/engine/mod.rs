@@ -153,6 +153,8 @@ struct ExportState {
     finding: Finding,
     list: Option<ListId>,
     list_call: bool,
+    /// Its name was looked for and not found: the next call creates it.
+    list_absent: bool,
     held: Option<(HoldReason, Mono)>,
     rows_by_minute: VecDeque<(i64, u64)>,
     rows_open: u64,
@@ -330,6 +332,7 @@ impl ExportState {
                 crate::model::catalog::ListRef::Named { .. } => None,
             },
             list_call: false,
+            list_absent: false,
             held: None,
             rows_by_minute: VecDeque::new(),
             rows_open: 0,

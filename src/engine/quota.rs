@@ -120,7 +120,9 @@ impl Quota {
             None if self.first_call_out => return Err(NoCall::ClockUnknown),
             None => (true, 0),
         };
-        let spent = self.used.saturating_add(kept) >= limit || (both && self.used_next.saturating_add(kept) >= limit);
+        // Without the vendor's clock, a day that the wall clock says is over does not stop the one call that reads it.
+        let over = self.reading.is_none() && now.wall.day() > self.day;
+        let spent = (self.used.saturating_add(kept) >= limit && !over) || (both && self.used_next.saturating_add(kept) >= limit);
         if spent && !self.probe {
             return Err(NoCall::Spent);
         }
@@ -170,9 +172,11 @@ impl Quota {
     #[must_use]
     pub fn reservation(&self) -> Option<LedgerRecord> {
         let limit = self.limit?;
+        // A term that does not know the clock yet needs one call, and must not keep a block from those that follow it.
+        let (block, cap) = if self.reading.is_some() { (CALLS_RESERVED, limit.saturating_sub(CLOCK_CALLS)) } else { (1, limit) };
         let ahead = |used: u32, confirmed: u32| {
-            let enough = confirmed.saturating_sub(used) > CALLS_RESERVED / 2 || (confirmed >= limit && confirmed > used);
-            if enough { confirmed } else { used.saturating_add(CALLS_RESERVED).min(limit.max(used.saturating_add(1))) }
+            let enough = confirmed.saturating_sub(used) > block / 2 || (confirmed >= cap && confirmed > used);
+            if enough { confirmed } else { used.saturating_add(block).min(cap.max(used.saturating_add(1))) }
         };
         let same_day = self.confirmed.day == self.day;
         let calls = ahead(self.used, if same_day { self.confirmed.calls } else { 0 });
@@ -180,7 +184,7 @@ impl Quota {
         let calls_next_day =
             if self.wants_next || self.reading.is_none() { ahead(self.used_next, confirmed_next) } else { confirmed_next };
         let record = LedgerRecord { day: self.day, calls, calls_next_day };
-        let spent = self.used >= limit && !self.probe;
+        let spent = self.used >= limit && !self.probe && self.reading.is_some();
         (record != self.confirmed && !spent).then_some(record)
     }
 

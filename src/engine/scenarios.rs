@@ -197,10 +197,7 @@ impl Stage {
         self.answered(&post, self.activity(id, ActivityState::Initialized, 0, None));
         let poll = self.next_call();
         assert_eq!(poll.request, Request::Activity { activity_id: ActivityId::from_u128(id) });
-        let rows = match &post.request {
-            Request::Import { rows, .. } => rows.rows.len(),
-            _ => 0,
-        };
+        let rows = if let Request::Import { rows, .. } = &post.request { rows.rows.len() } else { 0 };
         self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, None));
         self.pass(300);
         post.request
@@ -291,13 +288,11 @@ fn a_changed_address_takes_the_old_one_off_the_list() {
     let (mut joins, mut leaves) = (None, None);
     while joins.is_none() || leaves.is_none() {
         let call = stage.next_call();
-        match &call.request {
-            Request::Import { .. } => joins = Some(call),
-            Request::LookUp { address } => {
-                assert_eq!(address, "p1@example.com");
-                leaves = Some(call);
-            }
-            other => panic!("{other:?}"),
+        if let Request::LookUp { address } = &call.request {
+            assert_eq!(address, "p1@example.com");
+            leaves = Some(call);
+        } else {
+            joins = Some(call);
         }
     }
     let (Some(joins), Some(leaves)) = (joins, leaves) else { return };
@@ -376,4 +371,23 @@ fn a_restart_sends_nothing_that_was_applied() {
     stage.pass(60_000);
     assert!(stage.calls.is_empty());
     assert_eq!(stage.offset, 2);
+}
+
+#[test]
+fn a_list_that_is_missing_is_created_although_the_pace_leaves_no_slot_at_once() {
+    let mut config = (*catalog()).clone();
+    config.applications[0].calls_per_second = Some(1);
+    config.exports[0].list = ListRef::Named { name: "VIP".into(), create: true };
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.engine = Engine::new(Arc::new(config), 1);
+    let start = NextOffset { partition: P, offset: 0 };
+    let partition = PartitionBeginning { start, committed: false, log_start: 0, log_end: 1_000 };
+    let begun = stage.engine.begin(stage.now, &Beginning { partitions: vec![partition], fenced_at: stage.now.mono });
+    assert!(begun.is_ok());
+    stage.drain();
+    stage.enter("p1");
+    let find = stage.next_call();
+    assert_eq!(find.request, Request::FindList { name: "VIP".into() });
+    stage.answer(&find, Outcome::Answered(Answer::Lists(Page { items: Vec::new(), next: None })));
+    assert_eq!(stage.next_call().request, Request::CreateList { name: "VIP".into() });
 }

@@ -256,7 +256,7 @@ mod tests {
 
     fn install_tls() {
         // A second installation in one process is refused, and means nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        drop(rustls::crypto::ring::default_provider().install_default());
     }
 
     #[tokio::test]
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_come_back_is_told_apart() {
         install_tls();
-        let slow = serve(Router::new().fallback(any(|| std::future::pending::<()>()))).await;
+        let slow = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
         assert_eq!(outcome(&slow, &call(poll(), 5_000, 50)).await, Outcome::Unknown(Lost::Timeout));
         let refused = serve(Router::new().fallback(any(|| async { http::StatusCode::UNAUTHORIZED }))).await;
         let Outcome::Refused(refusal) = outcome(&refused, &call(poll(), 5_000, 5_000)).await else { panic!("not refused") };
@@ -294,7 +294,7 @@ mod tests {
         let api = Url::parse(&format!("http://{}/v3", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                let _ = socket.read(&mut [0; 16]).await;
+                drop(socket.read(&mut [0; 16]).await);
             }
         });
         for request in [poll(), import()] {

@@ -1,14 +1,15 @@
-//! A model of Kafka, as far as the stage can tell: source partitions with gaps, a state log, letters, offsets,
+//! A model of Kafka, as far as the stage can tell: source partitions with gaps, a state log in bytes, letters, offsets,
 //! and transactions that happen whole or not at all.
 
 use std::collections::BTreeMap;
 
+use crate::codec;
 use crate::engine::{Beginning, PartitionBeginning, output::Commit};
 use crate::model::{
     dead_letter::DeadLetter,
     event::SourceRecord,
     position::{NextOffset, PartitionId, Position},
-    state::{StateChange, StateKey},
+    state::StateChange,
     time::Mono,
 };
 
@@ -20,11 +21,14 @@ struct SourcePartition {
     log_end: i64,
 }
 
+/// One record of the state topic, as bytes.
+type StateRecord = (Vec<u8>, Option<Vec<u8>>);
+
 /// The cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Broker {
     source: BTreeMap<PartitionId, SourcePartition>,
-    state: Vec<StateChange>,
+    state: Vec<StateRecord>,
     committed: BTreeMap<PartitionId, i64>,
     letters: Vec<DeadLetter>,
 }
@@ -112,19 +116,32 @@ impl Broker {
                 return Err(format!("committed offset {} of partition {}, back from {before}", next.offset, next.partition.0));
             }
         }
-        self.state.extend(commit.changes.iter().cloned());
+        for change in &commit.changes {
+            let value = change.value.as_ref().map(|value| {
+                let mut bytes = Vec::new();
+                codec::state::encode_value(value, &mut bytes);
+                bytes
+            });
+            self.state.push((codec::state::encode_key(&change.key), value));
+        }
         self.letters.extend(commit.letters.iter().cloned());
         self.committed.extend(commit.offsets.iter().map(|next| (next.partition, next.offset)));
         Ok(())
     }
 
     /// The state topic as a new owner reads it; `compacted` leaves the newest record of each key alone.
-    #[must_use]
-    pub fn restore(&self, compacted: bool) -> Vec<StateChange> {
-        let newest: BTreeMap<&StateKey, usize> =
-            self.state.iter().enumerate().map(|(index, change)| (&change.key, index)).collect();
-        let kept = self.state.iter().enumerate().filter(|(index, change)| !compacted || newest.get(&change.key) == Some(index));
-        kept.map(|(_, change)| change.clone()).collect()
+    ///
+    /// # Errors
+    /// A record that the codec cannot read back.
+    pub fn restore(&self, compacted: bool) -> Result<Vec<StateChange>, String> {
+        let newest: BTreeMap<&[u8], usize> =
+            self.state.iter().enumerate().map(|(index, (key, _))| (key.as_slice(), index)).collect();
+        let kept =
+            self.state.iter().enumerate().filter(|(index, (key, _))| !compacted || newest.get(key.as_slice()) == Some(index));
+        kept.map(|(_, (key, value))| {
+            codec::state::decode(key, value.as_deref()).map_err(|fault| format!("a state record cannot be read back: {fault}"))
+        })
+        .collect()
     }
 
     /// What a term begins from.
@@ -148,7 +165,7 @@ mod tests {
     use crate::engine::output::CommitId;
     use crate::model::{
         event::RecordContent,
-        state::{Header, StateValue},
+        state::{Header, StateKey, StateValue},
         time::UnixMillis,
     };
 
@@ -199,12 +216,12 @@ mod tests {
         let mut broker = Broker::new(&[next(0)]);
         broker.append(P0, 0, record());
         assert!(broker.commit(&commit(2, 1)).is_err());
-        assert!(broker.restore(false).is_empty());
+        assert_eq!(broker.restore(false).map(|changes| changes.len()), Ok(0));
         assert_eq!(broker.commit(&commit(1, 2)), Ok(()));
         assert!(broker.is_caught_up());
         assert!(broker.commit(&commit(0, 3)).is_err());
         assert_eq!(broker.commit(&commit(1, 4)), Ok(()));
-        let [all, compacted] = [false, true].map(|compacted| broker.restore(compacted));
+        let [all, compacted] = [false, true].map(|compacted| broker.restore(compacted).unwrap_or_default());
         assert_eq!((all.len(), compacted.len()), (2, 1));
         assert_eq!(all.last(), compacted.last());
         assert_eq!(broker.beginning(Mono(5)).partitions[0].start, next(1));

@@ -142,7 +142,7 @@ impl Scenario {
         // 2026-06-01, somewhere in the day, or shortly before its end.
         let day = UnixMillis(20_605 * DAY_MS);
         let wall_start =
-            if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(..DAY_MS)) };
+            if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(0..DAY_MS)) };
         let mut scenario = Self { catalog, lists, contacts, wall_start, starts, arrivals: Vec::new() };
         scenario.arrivals = arrivals(rng, &scenario.catalog, partitions);
         scenario

@@ -10,6 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
+#[expect(clippy::unwrap_used, reason = "a test whose socket fails has failed")]
 async fn call(host: &SimulatorHost, method: &str, path: &str, media: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(host.address()).await.unwrap();
     let head = format!(

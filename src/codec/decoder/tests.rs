@@ -128,9 +128,9 @@ proptest! {
         let mut registry = decoder();
         let mut json = EventDecoder::new(paths(), EventFormat::Json).unwrap();
         let framed = [&[0, 0, 0, 0, 7], value.as_slice()].concat();
-        let _ = registry.decode(key.as_deref(), Some(&framed));
-        let _ = registry.decode(key.as_deref(), Some(&value));
-        let _ = json.decode(key.as_deref(), Some(&value));
+        drop(registry.decode(key.as_deref(), Some(&framed)));
+        drop(registry.decode(key.as_deref(), Some(&value)));
+        drop(json.decode(key.as_deref(), Some(&value)));
     }
 
     #[test]
@@ -138,6 +138,6 @@ proptest! {
         let mut value = written(Some(ID), Some("gold"), ChangeKind::Entered, true);
         let index = at.index(value.len());
         value[index] ^= flip;
-        let _ = decoder().decode(Some(b"p1"), Some(&value));
+        drop(decoder().decode(Some(b"p1"), Some(&value)));
     }
 }

@@ -167,9 +167,9 @@ proptest! {
         let (key, mut value) = encode(&change);
         let index = at.index(value.len());
         value[index] ^= flip;
-        let _ = decode(&key, Some(&value));
-        let _ = decode(&key, Some(&value[..cut.index(value.len())]));
-        let _ = decode(&value, None);
+        drop(decode(&key, Some(&value)));
+        drop(decode(&key, Some(&value[..cut.index(value.len())])));
+        drop(decode(&value, None));
     }
 }
 

@@ -35,7 +35,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 
@@ -62,7 +62,7 @@ const TOKENS_2: (u16, &str) = (200, r#"{"access_token":"a2","token_type":"Bearer
 const USED_UP: (u16, &str) = (400, r#"{"error":"invalid_grant"}"#);
 
 fn tokens(store: TokenStore, token_url: Url) -> Tokens {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    drop(rustls::crypto::ring::default_provider().install_default());
     let source = TokenSource {
         connection: "c".into(),
         store,
@@ -156,7 +156,7 @@ async fn each_fault_has_its_outcome() {
         ("the endpoint fails", Some(r#"{"client_id":"id","refresh_token":"r1"}"#), url.clone(), unavailable(true)),
     ] {
         let file = folder.0.join("case.json");
-        let _ = fs::remove_file(&file);
+        drop(fs::remove_file(&file));
         content.into_iter().for_each(|content| write(&file, content));
         assert_eq!(tokens(TokenStore::File(file), url).read(look(false)).await, expected, "{what}");
     }

@@ -299,6 +299,12 @@ impl Vendor {
         Some((contact.status, contact.fields))
     }
 
+    /// The first request that was above a limit.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.limits.violations.first()
+    }
+
     /// The activities that have not ended, oldest first, and whom they touch.
     #[must_use]
     pub fn activities_open(&self) -> Vec<OpenActivity> {

@@ -1,0 +1,53 @@
+//! [`Promise::AppliedMeansCompleted`]: what the state calls applied was in an import that completed.
+
+use std::collections::BTreeSet;
+
+use crate::engine::{Promise, output::Commit};
+use crate::model::{
+    batch::Operation,
+    hash::text_hash,
+    state::{StateKey, StateValue},
+};
+use crate::simulator::{constant_contact::Applied, network::BadEndings};
+
+use super::{Sight, Verdict};
+
+/// The hash of a row that is not known: what the state then says of an address is that nothing is known of it.
+const ROW_UNKNOWN: u64 = u64::MAX;
+
+/// What completed imports have touched: account and address.
+#[derive(Debug, Default)]
+pub struct AppliedMeansCompleted {
+    imported: BTreeSet<(usize, crate::model::ListId, u64)>,
+}
+
+impl AppliedMeansCompleted {
+    /// Takes note of application steps, but for those of activities that are shown as failed.
+    pub fn steps(&mut self, connection: usize, steps: Vec<Applied>, bad: &BadEndings) {
+        for step in steps {
+            if step.operation == Operation::Import && !bad.holds(step.activity_id) {
+                for list in &step.lists {
+                    self.imported.extend(step.contacts.iter().map(|contact| (connection, *list, *contact)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn at_commit(&self, sight: &Sight<'_>, commit: &Commit) -> Verdict {
+        for change in &commit.changes {
+            let (StateKey::Member { export, profile }, Some(StateValue::Member(cut))) = (&change.key, &change.value) else {
+                continue;
+            };
+            let Some(export) = sight.catalog.exports.iter().find(|known| known.name == *export) else { continue };
+            for applied in cut.applied.iter().filter(|applied| applied.row_hash != ROW_UNKNOWN) {
+                let imported = (usize::from(export.connection.0), applied.list, text_hash(&applied.address));
+                if !self.imported.contains(&imported) {
+                    let detail =
+                        format!("{profile} in {} is recorded as applied, and no import of it has completed", export.name);
+                    return Err((Promise::AppliedMeansCompleted, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us.
+
+use std::collections::BTreeSet;
+
+use crate::engine::Promise;
+use crate::model::{Text, catalog::OnExit};
+
+use super::{Sight, Verdict};
+
+pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
+    for (index, export) in sight.catalog.exports.iter().enumerate() {
+        let members: BTreeSet<Text> = sight.members(index).into_iter().collect();
+        let planted = &sight.scenario.contacts[usize::from(export.connection.0)];
+        let foreign: BTreeSet<Text> =
+            planted.iter().filter(|contact| contact.export == Some(index)).map(|contact| contact.address.clone()).collect();
+        let wishes = sight.fold.export(index);
+        let last = wishes.values().filter_map(|wishes| wishes.last());
+        let mut wanted: BTreeSet<Text> =
+            last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
+        wanted.extend(foreign);
+        if let Some(missing) = wanted.difference(&members).next() {
+            return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
+        }
+        if export.on_exit == OnExit::Keep {
+            let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
+            wanted.extend(ever.map(|(address, _)| address.clone()));
+        }
+        if let Some(surplus) = members.difference(&wanted).next() {
+            return Err((Promise::ListsConverge, format!("{surplus} is still on the list of {}", export.name)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! One oracle for each promise, named by it. They look at broker, vendor and fold, never into the engine's decisions.
+
+mod applied_means_completed;
+mod bounded;
+mod lists_converge;
+mod nothing_lost;
+mod one_in_flight_per_contact;
+mod opt_out_respected;
+mod private;
+mod quota_never_exceeded;
+
+use std::collections::BTreeMap;
+
+use crate::engine::{Engine, Promise, output::Commit};
+use crate::model::{
+    ListId, Text,
+    catalog::{Catalog, ListRef},
+    position::PartitionId,
+    time::Now,
+};
+
+use super::{broker::Broker, constant_contact::Vendor, fold::Fold, workload::Scenario};
+
+/// Which promise was broken, and what was seen.
+pub type Verdict = Result<(), (Promise, String)>;
+
+/// What the oracles look at.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// The configuration.
+    pub catalog: &'a Catalog,
+    /// The world's plan.
+    pub scenario: &'a Scenario,
+    /// What the events mean.
+    pub fold: &'a Fold,
+    /// Kafka.
+    pub broker: &'a Broker,
+    /// The accounts, in the catalog's order of connections.
+    pub vendors: &'a [Vendor],
+}
+
+impl Sight<'_> {
+    /// The list of an export, if it exists.
+    fn list(&self, export: usize) -> Option<ListId> {
+        match &self.catalog.exports[export].list {
+            ListRef::Id(id) => Some(*id),
+            ListRef::Named { name, .. } => {
+                self.vendor(export).lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
+            }
+        }
+    }
+
+    fn vendor(&self, export: usize) -> &Vendor {
+        &self.vendors[usize::from(self.catalog.exports[export].connection.0)]
+    }
+
+    /// The addresses on the list of an export, sorted.
+    fn members(&self, export: usize) -> Vec<Text> {
+        self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()
+    }
+}
+
+/// All oracles of one world.
+#[derive(Debug)]
+pub struct Oracles {
+    nothing_lost: nothing_lost::NothingLost,
+    /// See [`Promise::AppliedMeansCompleted`].
+    pub applied: applied_means_completed::AppliedMeansCompleted,
+    /// See [`Promise::OneInFlightPerContact`].
+    pub one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
+    /// See [`Promise::QuotaNeverExceeded`].
+    pub quota: quota_never_exceeded::QuotaNeverExceeded,
+    /// See [`Promise::Bounded`].
+    bounded: bounded::Bounded,
+    /// See [`Promise::Private`].
+    pub private: private::Private,
+}
+
+impl Oracles {
+    /// Oracles that have seen nothing.
+    #[must_use]
+    pub fn new(catalog: &Catalog, _scenario: &Scenario) -> Self {
+        Self {
+            nothing_lost: nothing_lost::NothingLost::default(),
+            applied: applied_means_completed::AppliedMeansCompleted::default(),
+            one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
+            quota: quota_never_exceeded::QuotaNeverExceeded::new(catalog),
+            bounded: bounded::Bounded::default(),
+            private: private::Private,
+        }
+    }
+
+    /// After each transaction.
+    ///
+    /// # Errors
+    /// The promise that is broken.
+    pub fn at_commit(&mut self, sight: &Sight<'_>, commit: &Commit, before: &BTreeMap<PartitionId, i64>) -> Verdict {
+        self.private.letters(&commit.letters)?;
+        self.applied.at_commit(sight, commit)?;
+        self.nothing_lost.at_commit(sight, commit, before)?;
+        quota_never_exceeded::by_the_vendor(sight)
+    }
+
+    /// After each mutation of the engine.
+    ///
+    /// # Errors
+    /// The promise that is broken.
+    pub fn after_mutation(&mut self, engine: &Engine, now: Now, outputs: u32, calls_open: u64) -> Verdict {
+        self.bounded.after_mutation(engine, now, outputs, calls_open)
+    }
+
+    /// Once nothing is left to do.
+    ///
+    /// # Errors
+    /// The promise that is broken.
+    pub fn at_rest(&mut self, sight: &Sight<'_>) -> Verdict {
+        quota_never_exceeded::by_the_vendor(sight)?;
+        opt_out_respected::at_rest(sight)?;
+        lists_converge::at_rest(sight)
+    }
+}

@@ -1,0 +1,66 @@
+//! [`Promise::QuotaNeverExceeded`]: requests are counted by application as they come, by the vendor's clock.
+
+use std::collections::VecDeque;
+
+use crate::engine::Promise;
+use crate::model::{
+    catalog::{Catalog, ConnectionId},
+    time::{UnixMillis, UtcDay},
+};
+
+use super::{Sight, Verdict};
+
+/// What came with one API key.
+#[derive(Debug, Default)]
+struct Count {
+    last_second: VecDeque<UnixMillis>,
+    day: UtcDay,
+    in_day: u64,
+}
+
+/// What came, by application: two accounts that share an API key share its limits.
+#[derive(Debug)]
+pub struct QuotaNeverExceeded {
+    counts: Vec<Count>,
+}
+
+impl QuotaNeverExceeded {
+    pub(super) fn new(catalog: &Catalog) -> Self {
+        Self { counts: catalog.applications.iter().map(|_| Count::default()).collect() }
+    }
+
+    /// A request came.
+    ///
+    /// # Errors
+    /// It is above a limit.
+    pub fn request(&mut self, catalog: &Catalog, connection: ConnectionId, now: UnixMillis) -> Verdict {
+        let id = catalog.connection(connection).application;
+        let (application, count) = (catalog.application(id), &mut self.counts[usize::from(id.0)]);
+        if count.day != now.day() {
+            (count.day, count.in_day) = (now.day(), 0);
+        }
+        count.in_day += 1;
+        while count.last_second.front().is_some_and(|at| now.since_ms(*at) >= 1_000) {
+            count.last_second.pop_front();
+        }
+        count.last_second.push_back(now);
+        let in_second = count.last_second.len();
+        if application.calls_per_second.is_some_and(|max| in_second > max as usize) {
+            return Err((Promise::QuotaNeverExceeded, format!("{}: {in_second} requests in a second", application.name)));
+        }
+        if application.calls_per_day.is_some_and(|max| count.in_day > u64::from(max)) {
+            return Err((Promise::QuotaNeverExceeded, format!("{}: request {} of a day", application.name, count.in_day)));
+        }
+        Ok(())
+    }
+}
+
+/// What the accounts themselves say.
+pub(super) fn by_the_vendor(sight: &Sight<'_>) -> Verdict {
+    for vendor in sight.vendors {
+        if let Some(violation) = vendor.violation() {
+            return Err((Promise::QuotaNeverExceeded, format!("{}: {}", violation.rule, violation.detail)));
+        }
+    }
+    Ok(())
+}
