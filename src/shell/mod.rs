@@ -4,6 +4,7 @@ pub mod admin;
 pub mod clock;
 pub mod driver;
 pub mod http;
+#[expect(clippy::wildcard_enum_match_arm, reason = "the error codes of the client are many, and its own")]
 pub mod kafka;
 pub mod schema_registry;
 pub mod simulator_host;
