@@ -76,7 +76,9 @@ impl ConnectionTokens {
             }
             TokenReply::Refused { error_key } => {
                 let word = error_key.as_deref().unwrap_or("no reason given");
-                self.warn(&format!("the token endpoint refused to refresh ({word}): check the application's client id and secret"));
+                self.warn(&format!(
+                    "the token endpoint refused to refresh ({word}): check the application's client id and secret"
+                ));
                 self.newer(store, &record, |now| self.still(&record, rejected, now, requested)).await
             }
             TokenReply::Lost => {
@@ -186,9 +188,7 @@ async fn replace(store: &FileStore, began_with: u64, record: TokenRecord) -> Res
     on_disk(move || store.replace(Some(began_with), &record)).await
 }
 
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreFault> + Send + 'static,
-) -> Result<T, StoreFault> {
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreFault> + Send + 'static) -> Result<T, StoreFault> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
         Err(StoreFault::Io { path: "the token store".into(), doing: "used", kind: std::io::ErrorKind::Other })
     })

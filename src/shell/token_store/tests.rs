@@ -12,11 +12,7 @@ use axum::{Router, http::StatusCode, response::IntoResponse, routing::post};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{
-    engine::output::RefreshId,
-    model::time::Mono,
-    shell::http::client,
-};
+use crate::{engine::output::RefreshId, model::time::Mono, shell::http::client};
 
 /// A folder of one test, gone with it.
 struct Folder(PathBuf);
@@ -147,7 +143,10 @@ async fn each_fault_has_its_outcome() {
     let folder = Folder::new("faults");
     let (url, _) = endpoint(&[(502, "<html>")]).await;
     let unavailable = |requested| TokenOutcome::Unavailable { requested };
-    let alive = format!(r#"{{"client_id":"id","access_token":"a1","refresh_token":"r1","refresh_at":"2020-01-01T00:00:00Z","expires_at":"{}"}}"#, "2100-01-01T00:00:00Z");
+    let alive = format!(
+        r#"{{"client_id":"id","access_token":"a1","refresh_token":"r1","refresh_at":"2020-01-01T00:00:00Z","expires_at":"{}"}}"#,
+        "2100-01-01T00:00:00Z"
+    );
     for (what, content, url, expected) in [
         ("no file", None, nowhere(), TokenOutcome::Missing),
         ("another's", Some(r#"{"client_id":"other","access_token":"a1"}"#), nowhere(), TokenOutcome::OtherApplication),
