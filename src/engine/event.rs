@@ -373,4 +373,18 @@ impl PauseReason {
             Self::Draining => "draining",
         }
     }
+
+    /// What it means and what ends it, for a person.
+    #[must_use]
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::ChangesWaiting => "as many changes wait to be sent as memory is meant for: reading goes on as they are sent",
+            Self::RecordsUnsettled => {
+                "as many records wait for the vendor as memory is meant for: reading goes on as their changes are applied"
+            }
+            Self::CommitBehind => "Kafka is slower to take the state than the source is to read: reading goes on by itself",
+            Self::ProfilesMax => "the state holds as many profiles as `state.max_profiles` allows: raise it",
+            Self::Draining => "the stage is stopping",
+        }
+    }
 }

@@ -215,6 +215,34 @@ impl Default for Timing {
 }
 
 impl Catalog {
+    /// What one shard works for: the applications whose client id hashes to it, with their connections and exports,
+    /// numbered anew. Fields keep their numbers.
+    #[must_use]
+    pub fn of_shard(&self, shard: u32, shards: u32) -> Self {
+        let mine = |application: &Application| application.client_id_hash.0 % u64::from(shards.max(1)) == u64::from(shard);
+        let number = |position: Option<usize>| position.and_then(|position| u16::try_from(position).ok());
+        let applications: Vec<Application> = self.applications.iter().filter(|application| mine(application)).cloned().collect();
+        let application = |id: ApplicationId| {
+            let name = &self.application(id).name;
+            number(applications.iter().position(|kept| kept.name == *name)).map(ApplicationId)
+        };
+        let connections = self.connections.iter().filter_map(|connection| {
+            Some(Connection { application: application(connection.application)?, ..connection.clone() })
+        });
+        let connections: Vec<Connection> = connections.collect();
+        let connection = |id: ConnectionId| {
+            let name = &self.connection(id).name;
+            number(connections.iter().position(|kept| kept.name == *name)).map(ConnectionId)
+        };
+        let exports = self
+            .exports
+            .iter()
+            .filter_map(|export| Some(Export { connection: connection(export.connection)?, ..export.clone() }));
+        let exports = exports.collect();
+        let (fields, timing, profiles_max) = (self.fields.clone(), self.timing, self.profiles_max);
+        Self { applications, connections, exports, fields, timing, profiles_max }
+    }
+
     /// The application with this number.
     #[must_use]
     pub fn application(&self, id: ApplicationId) -> &Application {

@@ -10,3 +10,4 @@ pub mod schema_registry;
 pub mod simulator_host;
 pub mod stage;
 pub mod token_store;
+pub mod view;

@@ -1,5 +1,7 @@
 //! Log lines on stderr, as text for people or JSON for machines.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How log lines are written.
@@ -26,7 +28,10 @@ pub fn begin(format: LogFormat, level: &str) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(filter);
     let begun = match format {
         LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
-        LogFormat::Text => registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            registry.with(fmt::layer().with_target(false).with_ansi(colours).with_writer(std::io::stderr)).try_init()
+        }
     };
     begun.map_err(|_| String::from("logging was begun before"))
 }

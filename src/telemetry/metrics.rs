@@ -1,8 +1,10 @@
 //! The metrics, all in one place. Names follow Prometheus' rules, with the prefix `listkeeper_`.
 
+use std::sync::Mutex;
+
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds from a record's timestamp to the end of the activity that applied it.
@@ -50,11 +52,14 @@ pub struct Telemetry {
     pub(super) activities_open: IntGaugeVec,
     pub(super) oldest_activity_seconds: GaugeVec,
     pub(super) token_expiry_seconds: GaugeVec,
-    pub(super) records_unsettled: Gauge,
-    pub(super) buffered_bytes: Gauge,
+    pub(super) records_unsettled: IntGaugeVec,
+    pub(super) buffered_bytes: IntGaugeVec,
     pub(super) lag_records: IntGaugeVec,
     pub(super) watermark: IntGaugeVec,
     pub(super) owner: IntGaugeVec,
+    pub(super) dependency_up: IntGaugeVec,
+    /// Gauges are made anew for each scrape.
+    pub(super) scraping: Mutex<()>,
 }
 
 /// Makes metrics and registers each. A name or label that breaks Prometheus' rules is a fault of this file, which its
@@ -73,10 +78,6 @@ impl Maker {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.keep(Gauge::new(name, help))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
@@ -172,7 +173,7 @@ impl Telemetry {
                 "1 while somebody does not send, for this reason",
                 &["holder", "name", "reason"],
             ),
-            paused: make.counts("listkeeper_paused", "1 while reading is paused, for this reason", &["reason"]),
+            paused: make.counts("listkeeper_paused", "1 while reading is paused, for this reason", &["shard", "reason"]),
             calls_used: make.counts(
                 "listkeeper_calls_used",
                 "Calls that may have been spent today, by the vendor's clock",
@@ -209,15 +210,21 @@ impl Telemetry {
                 "Seconds until the access token ends",
                 &["connection"],
             ),
-            records_unsettled: make.gauge("listkeeper_records_unsettled", "Delivered records that are not settled"),
-            buffered_bytes: make.gauge("listkeeper_buffered_bytes", "Bytes of rows and addresses that wait"),
+            records_unsettled: make.counts("listkeeper_records_unsettled", "Delivered records that are not settled", &["shard"]),
+            buffered_bytes: make.counts("listkeeper_buffered_bytes", "Bytes of rows and addresses that wait", &["shard"]),
             lag_records: make.counts(
                 "listkeeper_lag_records",
                 "Records between the watermark and the end of the source",
-                &["partition"],
+                &["shard", "partition"],
             ),
-            watermark: make.counts("listkeeper_watermark", "Offset below which everything is settled", &["partition"]),
+            watermark: make.counts("listkeeper_watermark", "Offset below which everything is settled", &["shard", "partition"]),
+            dependency_up: make.counts(
+                "listkeeper_dependency_up",
+                "1 while what the stage rests on answers: the Kafka brokers, the schema registry, the vendor's API",
+                &["dependency"],
+            ),
             owner: make.counts("listkeeper_owner", "1 while this replica owns the shard", &["shard"]),
+            scraping: Mutex::default(),
             registry: make.0,
         }
     }
@@ -242,9 +249,31 @@ impl Telemetry {
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
 
-    /// This replica owns a shard from now on, or no more.
-    pub fn own(&self, shard: u32, owns: bool) {
-        self.owner.with_label_values(&[shard.to_string()]).set(i64::from(owns));
+    pub(super) fn reset_gauges(&self) {
+        for gauges in [
+            &self.held,
+            &self.paused,
+            &self.calls_used,
+            &self.calls_left,
+            &self.profiles,
+            &self.members,
+            &self.waiting,
+            &self.in_flight,
+            &self.profiles_last_hour,
+            &self.profiles_per_hour_max,
+            &self.activities_open,
+            &self.records_unsettled,
+            &self.buffered_bytes,
+            &self.lag_records,
+            &self.watermark,
+            &self.owner,
+            &self.dependency_up,
+        ] {
+            gauges.reset();
+        }
+        for gauges in [&self.oldest_unapplied_seconds, &self.oldest_activity_seconds, &self.token_expiry_seconds] {
+            gauges.reset();
+        }
     }
 
     /// Rows of completed activities by operation (`add`, `update`, `remove`), over all exports.

@@ -10,3 +10,4 @@ pub mod metrics;
 pub mod observe;
 
 pub use metrics::Telemetry;
+pub use observe::ShardGauges;

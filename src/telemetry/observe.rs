@@ -17,6 +17,17 @@ use crate::{
 
 use super::Telemetry;
 
+/// What the gauges show of one owned shard.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardGauges<'a> {
+    /// Its number.
+    pub shard: u32,
+    /// What its engine knows of itself.
+    pub view: &'a Snapshot,
+    /// The ends of the source's partitions, where they are known.
+    pub ends: &'a [NextOffset],
+}
+
 impl Telemetry {
     /// Counts an event, and logs those that an operator would want to read.
     pub fn observe(&self, event: &Event, catalog: &Catalog) {
@@ -103,7 +114,6 @@ impl Telemetry {
             }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
-                self.held.with_label_values(&[holder, name, reason.as_str()]).set(1);
                 let until = until
                     .and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok())
                     .map(|at| at.to_string())
@@ -112,15 +122,12 @@ impl Telemetry {
             }
             Event::Released { who, reason } => {
                 let (holder, name) = holder(*who, catalog);
-                self.held.with_label_values(&[holder, name, reason.as_str()]).set(0);
                 tracing::info!(holder, name, reason = reason.as_str(), "held no more");
             }
             Event::Paused { reason } => {
-                self.paused.with_label_values(&[reason.as_str()]).set(1);
                 tracing::info!(reason = reason.as_str(), "reading is paused");
             }
             Event::Resumed => {
-                self.paused.reset();
                 tracing::info!("reading goes on");
             }
             Event::DeadLettered { letters, reason } => {
@@ -135,15 +142,45 @@ impl Telemetry {
         }
     }
 
-    /// Sets the gauges from a view. `ends` are the ends of the source's partitions, where they are known.
-    pub fn record(&self, view: &Snapshot, ends: &[NextOffset], wall: UnixMillis) {
+    /// The metrics in Prometheus' text format, with gauges made anew from what the owned shards show: what is no longer
+    /// this replica's, and a hold that has ended, are shown no more. `up` names what the stage rests on, and whether it
+    /// answers.
+    ///
+    /// # Errors
+    /// The encoder's, which means a fault in a metric.
+    pub fn scrape(&self, shards: &[ShardGauges<'_>], up: &[(&str, bool)], wall: UnixMillis) -> prometheus::Result<String> {
+        let _one_at_a_time = self.scraping.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.reset_gauges();
+        for (dependency, answers) in up {
+            self.dependency_up.with_label_values(&[*dependency]).set(i64::from(*answers));
+        }
+        for shard in shards {
+            self.show(shard, wall);
+        }
+        self.encode()
+    }
+
+    fn show(&self, shown: &ShardGauges<'_>, wall: UnixMillis) {
+        let view = shown.view;
+        let shard = shown.shard.to_string();
         let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| seconds(wall.since_ms(since)));
+        let held = |holder: &str, name: &str, reason: Option<crate::engine::event::HoldReason>| {
+            if let Some(reason) = reason {
+                self.held.with_label_values(&[holder, name, reason.as_str()]).set(1);
+            }
+        };
+        self.owner.with_label_values(&[&shard]).set(1);
+        held("shard", &shard, view.held);
+        if let Some(reason) = view.paused {
+            self.paused.with_label_values(&[shard.as_str(), reason.as_str()]).set(1);
+        }
         for application in &view.applications {
             let label = [application.name.as_str()];
             self.calls_used.with_label_values(&label).set(i64::from(application.calls_used));
             if let Some(left) = application.calls_left {
                 self.calls_left.with_label_values(&label).set(i64::from(left));
             }
+            held("application", &application.name, application.held);
         }
         for connection in &view.connections {
             let label = [connection.name.as_str()];
@@ -152,6 +189,7 @@ impl Telemetry {
             if let Some(expires_at) = connection.token_expires_at {
                 self.token_expiry_seconds.with_label_values(&label).set(seconds(expires_at.since_ms(wall)));
             }
+            held("connection", &connection.name, connection.held);
         }
         for export in &view.exports {
             let label = [export.name.as_str()];
@@ -168,16 +206,18 @@ impl Telemetry {
                 self.profiles_per_hour_max.with_label_values(&label).set(number(max));
             }
             self.oldest_unapplied_seconds.with_label_values(&label).set(age(export.oldest_unapplied));
+            held("export", &export.name, export.held);
         }
         for next in &view.watermarks {
             let partition = next.partition.0.to_string();
-            self.watermark.with_label_values(&[&partition]).set(next.offset);
-            if let Some(end) = ends.iter().find(|end| end.partition == next.partition) {
-                self.lag_records.with_label_values(&[&partition]).set((end.offset - next.offset).max(0));
+            let label = [shard.as_str(), partition.as_str()];
+            self.watermark.with_label_values(&label).set(next.offset);
+            if let Some(end) = shown.ends.iter().find(|end| end.partition == next.partition) {
+                self.lag_records.with_label_values(&label).set((end.offset - next.offset).max(0));
             }
         }
-        self.records_unsettled.set(float(view.records_unsettled));
-        self.buffered_bytes.set(float(view.buffered_bytes));
+        self.records_unsettled.with_label_values(&[&shard]).set(number(view.records_unsettled));
+        self.buffered_bytes.with_label_values(&[&shard]).set(number(view.buffered_bytes));
     }
 
     fn count_records(&self, counts: &RecordCounts) {
@@ -348,11 +388,6 @@ mod tests {
             (Event::LateAnswer { kind: None }, "listkeeper_late_answers_total 1"),
             (Event::BatchFound { name: name.clone() }, "listkeeper_batches_found_total 1"),
             (Event::BatchGivenUp { name }, "listkeeper_batches_given_up_total 1"),
-            (
-                Event::Held { who: Holder::Export(export), reason: HoldReason::ListMissing, until: None },
-                "listkeeper_held{holder=\"export\",name=\"vip\",reason=\"list_missing\"} 1",
-            ),
-            (Event::Paused { reason: PauseReason::CommitBehind }, "listkeeper_paused{reason=\"commit_behind\"} 1"),
             (Event::DeadLettered { letters: 1, reason: "malformed" }, "listkeeper_dead_letters_total{reason=\"malformed\"} 1"),
             (Event::Committed { changes: 1, took_ms: 100 }, "listkeeper_commits_total 1"),
         ] {
@@ -364,14 +399,31 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_ended_is_shown_no_more() {
+    fn gauges_are_what_the_owned_shards_show_now() {
+        use crate::engine::snapshot::{ConnectionView, ExportView};
         let telemetry = Telemetry::new();
-        let (who, reason) = (Holder::Connection(ConnectionId(0)), HoldReason::TokenDead);
-        telemetry.observe(&Event::Held { who, reason, until: None }, &catalog());
-        telemetry.observe(&Event::Released { who, reason }, &catalog());
-        assert!(
-            telemetry.encode().unwrap().contains("listkeeper_held{holder=\"connection\",name=\"news\",reason=\"token_dead\"} 0")
-        );
+        let next = |offset| NextOffset { partition: PartitionId(0), offset };
+        let view = Snapshot {
+            connections: vec![ConnectionView { name: "news".into(), held: Some(HoldReason::TokenDead), ..Default::default() }],
+            exports: vec![ExportView { name: "vip".into(), members: 7, ..Default::default() }],
+            watermarks: vec![next(40)],
+            paused: Some(PauseReason::CommitBehind),
+            ..Snapshot::default()
+        };
+        let ends = [next(100)];
+        let shown = [ShardGauges { shard: 2, view: &view, ends: &ends }];
+        let text = telemetry.scrape(&shown, &[("kafka", false)], UnixMillis(0)).unwrap();
+        for line in [
+            "listkeeper_held{holder=\"connection\",name=\"news\",reason=\"token_dead\"} 1",
+            "listkeeper_paused{reason=\"commit_behind\",shard=\"2\"} 1",
+            "listkeeper_members{export=\"vip\"} 7",
+            "listkeeper_lag_records{partition=\"0\",shard=\"2\"} 60",
+            "listkeeper_dependency_up{dependency=\"kafka\"} 0",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        let text = telemetry.scrape(&[], &[("kafka", true)], UnixMillis(0)).unwrap();
+        assert!(!text.contains("token_dead") && !text.contains("listkeeper_members{"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod client;
 mod committer;
+mod ends;
 mod fault;
 mod letters;
 mod ownership;
@@ -22,6 +23,7 @@ pub mod topics;
 mod tests;
 
 pub use committer::{CommitAnswer, Committer};
+pub use ends::SourceEnds;
 pub use fault::KafkaFault;
 pub use ownership::{Claim, Ownership, OwnershipEvent};
 pub use settings::{KafkaSettings, TRANSACTION_TIMEOUT_MS};
