@@ -350,8 +350,9 @@ impl Shards {
                 own(&shared, shard, claim, orders).await;
                 shared.views.forget(shard);
             });
-            // Nobody listens any more when the stage has ended by itself.
-            drop(over.send(()));
+            if over.send(()).is_err() {
+                tracing::debug!(shard, "the stage had ended before the work on its shard");
+            }
         };
         let started = std::thread::Builder::new().name(format!("engine-{shard}")).spawn(work);
         tasks.spawn(async move {

@@ -1,12 +1,13 @@
 //! A real Apache Kafka broker: one node, KRaft, free ports, a folder of its own.
 
-use std::{process::Command, sync::OnceLock, time::Duration};
+use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
+    message::{Headers as _, Message as _},
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
 };
 
@@ -22,6 +23,25 @@ pub struct Broker {
     pub address: String,
     /// The process.
     pub process: Shared,
+    folder: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// A record as a reader sees it.
+#[derive(Debug)]
+pub struct Read {
+    /// Empty when there is none.
+    pub key: Vec<u8>,
+    /// Empty when there is none.
+    pub value: Vec<u8>,
+    headers: Vec<(String, String)>,
+}
+
+impl Read {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
 }
 
 impl Broker {
@@ -53,8 +73,33 @@ impl Broker {
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
         let mut arguments = java.to_vec();
         arguments.extend(["kafka.Kafka".to_owned(), properties.display().to_string()]);
+        Self::serve(folder, format!("127.0.0.1:{client}"), arguments)
+    }
+
+    /// Starts it anew, with what it had, after its process was ended.
+    pub fn restart(self) -> Self {
+        // The guard removes the folder when its pipe closes: what the broker had is moved away first.
+        let folder = scratch("broker-again");
+        for name in ["data", "server.properties", "log4j2.xml"] {
+            let (from, to) = (self.folder.join(name), folder.join(name));
+            std::fs::rename(&from, &to).expect("a file of the broker");
+        }
+        let arguments = self
+            .arguments
+            .iter()
+            .map(|argument| argument.replace(&self.folder.display().to_string(), &folder.display().to_string()));
+        let arguments: Vec<String> = arguments.collect();
+        let properties = folder.join("server.properties");
+        let text = std::fs::read_to_string(&properties).expect("a file");
+        let text = text.replace(&self.folder.display().to_string(), &folder.display().to_string());
+        std::fs::write(&properties, text).expect("a file");
+        Self::serve(folder, self.address.clone(), arguments)
+    }
+
+    fn serve(folder: PathBuf, address: String, arguments: Vec<String>) -> Self {
         let process = Shared::start(&folder, "java", &arguments);
-        let broker = Self { address: format!("127.0.0.1:{client}"), process };
+        let broker = Self { address, process, folder, arguments };
+        let folder = &broker.folder;
         let consumer = broker.consumer("rig");
         wait::until(&format!("the broker, whose log is {}", folder.join("log").display()), LIMIT, || {
             consumer.fetch_metadata(None, CALL).ok()
@@ -107,6 +152,36 @@ impl Broker {
     /// The offset behind the last record of a partition.
     pub fn end(&self, topic: &str, partition: i32) -> i64 {
         self.consumer("rig").fetch_watermarks(topic, partition, CALL).expect("watermarks").1
+    }
+
+    /// All records of a partition that are committed.
+    pub fn read(&self, topic: &str, partition: i32) -> Vec<Read> {
+        let consumer = self.consumer("rig-reader");
+        let (start, end) = consumer.fetch_watermarks(topic, partition, CALL).expect("watermarks");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(start)).expect("a list");
+        consumer.assign(&list).expect("assigned");
+        let mut found = Vec::new();
+        let at_end = |consumer: &BaseConsumer| {
+            let position = consumer.position().ok()?;
+            position.find_partition(topic, partition)?.offset().to_raw().filter(|at| *at >= end)
+        };
+        wait::until("the end of the partition", LIMIT, || {
+            while let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+                let headers = message
+                    .headers()
+                    .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect());
+                let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
+                found.push(Read {
+                    key: bytes(message.key()),
+                    value: bytes(message.payload()),
+                    headers: headers.unwrap_or_default(),
+                });
+            }
+            if end == start { Some(end) } else { at_end(&consumer) }
+        });
+        found
     }
 
     /// What a group has committed for a partition.

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod http;
 pub mod process;
 pub mod registry;
+pub mod stage;
 pub mod wait;
 
 use std::{
