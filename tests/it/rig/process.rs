@@ -88,6 +88,11 @@ impl Listkeeper {
         kill(Pid::from_raw(id), signal).expect("the process is there");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The first line on stdout, once there is one.
     pub fn first_line(&mut self) -> String {
         wait::until("a first line on stdout", Duration::from_secs(20), || {

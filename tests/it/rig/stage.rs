@@ -37,8 +37,14 @@ pub struct Account {
 impl Account {
     /// Starts `listkeeper simulator` on an address; port 0 takes a free one.
     pub fn start(folder: &Path, listen: &str) -> Self {
+        Self::start_with(folder, listen, &["--activity-seconds", "0.3"])
+    }
+
+    /// The same, with arguments of the caller's.
+    pub fn start_with(folder: &Path, listen: &str, more: &[&str]) -> Self {
         let name = format!("account-{}", free_port());
-        let arguments = ["simulator", "--json", "--listen", listen, "--activity-seconds", "0.3"];
+        let mut arguments = vec!["simulator", "--json", "--listen", listen];
+        arguments.extend(more);
         let mut process = Listkeeper::start(folder, &name, &arguments);
         let line: Value = serde_json::from_str(&process.first_line()).expect("JSON");
         let address = line["listening"].as_str().and_then(|url| url.strip_prefix("http://")).expect("an address");
@@ -127,6 +133,10 @@ pub struct World {
     pub account: Account,
     /// The registry's address.
     pub registry: String,
+    /// The segment that feeds the list.
+    pub segment: String,
+    /// The configuration lifts the API key's limits and the hourly ceiling.
+    pub unlimited: bool,
     writer: EventWriter,
 }
 
@@ -146,7 +156,17 @@ impl World {
         std::fs::write(folder.join("token"), "t").expect("a file");
         let account = Account::start(&folder, "127.0.0.1:0");
         let writer = EventWriter::new(Some(SchemaId(id)));
-        Self { broker: broker.address.clone(), topic, group, folder, account, registry: registry.url(), writer }
+        Self {
+            broker: broker.address.clone(),
+            topic,
+            group,
+            folder,
+            account,
+            registry: registry.url(),
+            segment: "gold".into(),
+            unlimited: false,
+            writer,
+        }
     }
 
     /// Starts a replica with this world's configuration.
@@ -161,7 +181,12 @@ impl World {
     fn configuration(&self, admin: SocketAddr) -> String {
         let (broker, group, topic, registry, account) =
             (&self.broker, &self.group, &self.topic, &self.registry, self.account.address);
-        let folder = self.folder.display();
+        let (folder, segment) = (self.folder.display(), &self.segment);
+        let (limits, ceiling) = if self.unlimited {
+            (", limits: { calls_per_second: unlimited, calls_per_day: unlimited }", "\n    profiles_per_hour_max: unlimited")
+        } else {
+            ("", "")
+        };
         // Short times, so that takeovers and second looks are awaited in seconds; the promises hold for any.
         format!(
             r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
@@ -171,7 +196,7 @@ state: {{ replication_factor: 1 }}
 log: {{ format: text, level: info }}
 admin: {{ listen: "{admin}" }}
 constant_contact: {{ api_url: "http://{account}/v3", token_url: "http://{account}/oauth2/token" }}
-applications: {{ main: {{ client_id: abc, client_secret_file: {folder}/secret, refresh_tokens: rotating }} }}
+applications: {{ main: {{ client_id: abc, client_secret_file: {folder}/secret, refresh_tokens: rotating{limits} }} }}
 connections:
   news:
     display_name: Newsletter
@@ -182,9 +207,9 @@ exports:
   vip:
     connection: news
     list: {{ name: {LIST}, create: true }}
-    segments: [gold]
+    segments: [{segment}]
     fields: {{ email: profile.email, first_name: profile.first_name, custom: {{ Tier: profile.attributes.tier }} }}
-    starts: at_once
+    starts: at_once{ceiling}
 "#
         )
     }
@@ -216,7 +241,7 @@ exports:
         for partition in 0..PARTITIONS {
             let mine = profiles.clone().filter(|profile| partition_of(*profile) == partition).map(profile);
             let records: Vec<(String, Vec<u8>)> =
-                mine.map(|profile| (profile.clone(), self.value(&profile, "gold", change, first_name))).collect();
+                mine.map(|profile| (profile.clone(), self.value(&profile, &self.segment, change, first_name))).collect();
             let records: Vec<(&[u8], &[u8])> = records.iter().map(|(key, value)| (key.as_bytes(), value.as_slice())).collect();
             broker.produce(&self.topic, partition, &records);
         }
