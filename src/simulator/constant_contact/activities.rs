@@ -118,13 +118,10 @@ const fn word(state: ActivityState) -> &'static str {
 
 fn hashes(account: &Account, work: &Work) -> Vec<u64> {
     match work {
-        Work::Import(import) => import.rows.iter().map(|row| text_hash(&row.address)).collect(),
-        Work::Remove(removal) => removal
-            .contacts(account)
-            .into_iter()
-            .filter_map(|number| account.contact(number))
-            .map(|c| text_hash(&c.address))
-            .collect(),
+        Work::Import(import) => import.hashes(),
+        Work::Remove(removal) => {
+            removal.contacts(account).into_iter().map(|number| text_hash(account.address(number))).collect()
+        }
     }
 }
 

@@ -105,7 +105,7 @@ fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
     let Some(contact) = account.contact(number) else { return Value::Null };
     let (created, updated) = (instant(i64::from(contact.created_s)), instant(i64::from(contact.updated_s)));
     let mut email = json!({
-        "address": contact.address,
+        "address": account.address(number),
         "permission_to_send": "implicit",
         "created_at": created,
         "updated_at": updated,

@@ -254,8 +254,7 @@ impl Vendor {
     #[must_use]
     pub fn list_members(&self, list: ListId) -> Vec<Text> {
         let numbers = self.account.list_number(list).into_iter().flat_map(|number| self.account.members(number));
-        let mut addresses: Vec<Text> =
-            numbers.filter_map(|number| self.account.contact(number)).map(|contact| contact.address.clone()).collect();
+        let mut addresses: Vec<Text> = numbers.map(|number| Text::new(self.account.address(number))).collect();
         addresses.sort_unstable();
         addresses
     }
@@ -278,7 +277,7 @@ impl Vendor {
     pub fn plant_contact(&mut self, planted: &PlantedContact) -> bool {
         let Ok(address) = address::normalise(&planted.address) else { return false };
         let now_s = self.now_s();
-        let number = self.account.find_or_create(&address, now_s);
+        let Some(number) = self.account.find_or_create(&address, now_s) else { return false };
         self.account.set_status(number, planted.status, now_s);
         if planted.status == ContactStatus::Deleted {
             return true;
