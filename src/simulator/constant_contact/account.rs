@@ -3,6 +3,8 @@
 //! The model runs in one process with what is measured: a million contacts are to cost neither its memory nor its time. Addresses lie one
 //! behind the other, and the index keeps their hashes, so that it grows without a look at them.
 
+use std::collections::BTreeMap;
+
 use hashbrown::{HashTable, hash_table::Entry};
 use uuid::Uuid;
 
@@ -40,6 +42,8 @@ struct Indexed {
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) name: Text,
+    pub(super) description: Option<Text>,
+    pub(super) favorite: bool,
     pub(super) created_s: u32,
     pub(super) members: Members,
 }
@@ -50,6 +54,8 @@ pub(super) struct Account {
     pub(super) contacts: Vec<Contact>,
     pub(super) lists: Vec<List>,
     addresses: String,
+    /// When the contacts that opted out, or were deleted, did: few, so not in each.
+    opted_out_s: BTreeMap<u32, u32>,
     index: HashTable<Indexed>,
 }
 
@@ -72,7 +78,14 @@ pub(super) enum Joined {
 
 impl Account {
     pub(super) fn new(ids: Ids) -> Self {
-        Self { ids, contacts: Vec::new(), lists: Vec::new(), addresses: String::new(), index: HashTable::new() }
+        Self {
+            ids,
+            contacts: Vec::new(),
+            lists: Vec::new(),
+            addresses: String::new(),
+            opted_out_s: BTreeMap::new(),
+            index: HashTable::new(),
+        }
     }
 
     pub(super) fn contact_id(&self, number: u32) -> Uuid {
@@ -138,7 +151,8 @@ impl Account {
 
     pub(super) fn create_list(&mut self, name: &str, now_s: u32) -> u32 {
         let number = u32::try_from(self.lists.len()).unwrap_or(u32::MAX);
-        self.lists.push(List { name: Text::new(name), created_s: now_s, members: Members::default() });
+        let name = Text::new(name);
+        self.lists.push(List { name, description: None, favorite: false, created_s: now_s, members: Members::default() });
         number
     }
 
@@ -182,7 +196,16 @@ impl Account {
         if let Some(entry) = self.contacts.get_mut(contact as usize) {
             entry.status = status;
             entry.updated_s = now_s;
+            match status {
+                ContactStatus::Active => self.opted_out_s.remove(&contact),
+                ContactStatus::Unsubscribed | ContactStatus::Deleted => self.opted_out_s.insert(contact, now_s),
+            };
         }
+    }
+
+    /// When a contact opted out or was deleted.
+    pub(super) fn opted_out_s(&self, contact: u32) -> Option<u32> {
+        self.opted_out_s.get(&contact).copied()
     }
 
     pub(super) fn lists_of(&self, contact: u32) -> impl Iterator<Item = Uuid> + '_ {

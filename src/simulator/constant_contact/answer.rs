@@ -31,6 +31,11 @@ impl Answer {
         Self::error(StatusCode::NOT_FOUND, "contacts.api.not_found", message)
     }
 
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "The method is not one of this resource's.";
+        Self::error(StatusCode::METHOD_NOT_ALLOWED, "contacts.api.method_not_allowed", message)
+    }
+
     pub(super) fn conflict(message: &str) -> Self {
         Self::error(StatusCode::CONFLICT, "contacts.api.conflict", message)
     }

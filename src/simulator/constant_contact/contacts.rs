@@ -11,8 +11,25 @@ use super::{
 };
 use crate::model::{address, call::ContactStatus};
 
-const KNOWN: [&str; 9] =
-    ["email", "lists", "status", "updated_after", "updated_before", "created_after", "include", "include_count", "limit"];
+/// All documented ones but `segment_id`: this account has no segments.
+const KNOWN: [&str; 14] = [
+    "email",
+    "lists",
+    "tags",
+    "status",
+    "sms_status",
+    "updated_after",
+    "updated_before",
+    "created_after",
+    "created_before",
+    "optout_after",
+    "optout_before",
+    "include",
+    "include_count",
+    "limit",
+];
+const SMS_STATUSES: [&str; 5] = ["all", "explicit", "unsubscribed", "pending_confirmation", "not_set"];
+const TAGS_FILTERED_MAX: usize = 50;
 const STATUSES: [&str; 7] = ["all", "active", "deleted", "not_set", "pending_confirmation", "temp_hold", "unsubscribed"];
 const INCLUDES: [&str; 6] = ["custom_fields", "list_memberships", "phone_numbers", "street_addresses", "taggings", "notes"];
 const LISTS_FILTERED_MAX: usize = 25;
@@ -26,9 +43,35 @@ struct Filter {
     active: bool,
     unsubscribed: bool,
     deleted: bool,
-    updated_after: Option<i64>,
-    updated_before: Option<i64>,
-    created_after: Option<i64>,
+    /// Tags, or a state for text messages that no contact here has.
+    none: bool,
+    updated: Span,
+    created: Span,
+    opted_out: Span,
+}
+
+/// From when to when, in seconds since 1970. Times are kept in whole seconds: one that may lie within is shown.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    after_s: Option<i64>,
+    before_s: Option<i64>,
+}
+
+impl Span {
+    fn parse(query: &Query, after: &str, before: &str) -> Result<Self, Answer> {
+        let seconds = |name: &str| {
+            let parsed = query.value(name).map(|text| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second));
+            parsed.transpose().map_err(|_| Answer::invalid(&format!("{name} does not have a valid value")))
+        };
+        Ok(Self { after_s: seconds(after)?, before_s: seconds(before)? })
+    }
+
+    /// Whether a time lies within; one that never was lies within no bound.
+    fn takes(self, at_s: Option<u32>) -> bool {
+        let within =
+            |at_s: i64| self.after_s.is_none_or(|after| at_s >= after) && self.before_s.is_none_or(|before| at_s <= before);
+        at_s.map_or(self.after_s.is_none() && self.before_s.is_none(), |at_s| within(i64::from(at_s)))
+    }
 }
 
 impl Filter {
@@ -48,10 +91,14 @@ impl Filter {
             lists.extend(account.list_number(id));
         }
         let email = query.value("email");
-        let seconds = |name| {
-            let parsed = query.value(name).map(|text| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second));
-            parsed.transpose().map_err(|_| Answer::invalid(&format!("{name} does not have a valid value")))
-        };
+        let (tags, sms) = (query.values("tags"), query.values("sms_status"));
+        if tags.len() > TAGS_FILTERED_MAX {
+            return Err(Answer::invalid("tags must have at most 50 values"));
+        }
+        if sms.iter().any(|status| !SMS_STATUSES.contains(status)) {
+            return Err(Answer::invalid("sms_status does not have a valid value"));
+        }
+        let no_sms = !sms.is_empty() && !sms.iter().any(|status| ["all", "not_set"].contains(status));
         Ok(Self {
             email: email.and_then(|raw| address::normalise(raw).ok()).and_then(|address| account.find(&address)),
             by_email: email.is_some(),
@@ -60,29 +107,31 @@ impl Filter {
             active: statuses.is_empty() || has("active"),
             unsubscribed: statuses.is_empty() || has("unsubscribed"),
             deleted: has("deleted"),
-            updated_after: seconds("updated_after")?,
-            updated_before: seconds("updated_before")?,
-            created_after: seconds("created_after")?,
+            none: !tags.is_empty() || no_sms,
+            updated: Span::parse(query, "updated_after", "updated_before")?,
+            created: Span::parse(query, "created_after", "created_before")?,
+            opted_out: Span::parse(query, "optout_after", "optout_before")?,
         })
     }
 
-    fn takes(&self, contact: &Contact) -> bool {
-        let (created, updated) = (i64::from(contact.created_s), i64::from(contact.updated_s));
+    fn takes(&self, contact: &Contact, opted_out_s: impl FnOnce() -> Option<u32>) -> bool {
         let status = match contact.status {
             ContactStatus::Active => self.active,
             ContactStatus::Unsubscribed => self.unsubscribed,
             ContactStatus::Deleted => self.deleted,
         };
-        // Times are kept in whole seconds: one that may lie after the instant is shown.
         status
-            && self.updated_after.is_none_or(|after| updated >= after)
-            && self.updated_before.is_none_or(|before| updated <= before)
-            && self.created_after.is_none_or(|after| created >= after)
+            && !self.none
+            && self.updated.takes(Some(contact.updated_s))
+            && self.created.takes(Some(contact.created_s))
+            && self.opted_out.takes(opted_out_s())
     }
 
     /// The numbers from `first` on of the contacts that match, ascending.
     fn matching<'a>(&'a self, account: &'a Account, first: u32) -> Box<dyn Iterator<Item = u32> + 'a> {
-        let takes = move |&number: &u32| account.contact(number).is_some_and(|contact| self.takes(contact));
+        let takes = move |&number: &u32| {
+            account.contact(number).is_some_and(|contact| self.takes(contact, || account.opted_out_s(number)))
+        };
         if self.by_email {
             let on_list = |number: u32| !self.by_list || self.on_any_list(account, number);
             return Box::new(self.email.into_iter().filter(move |&number| number >= first && on_list(number)).filter(takes));
@@ -104,6 +153,7 @@ impl Filter {
 fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
     let Some(contact) = account.contact(number) else { return Value::Null };
     let (created, updated) = (instant(i64::from(contact.created_s)), instant(i64::from(contact.updated_s)));
+    let opted_out = account.opted_out_s(number).map_or_else(String::new, |at| instant(i64::from(at)));
     let mut email = json!({
         "address": account.address(number),
         "permission_to_send": "implicit",
@@ -120,12 +170,12 @@ fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
         ContactStatus::Unsubscribed => {
             email["permission_to_send"] = json!("unsubscribed");
             email["opt_out_source"] = json!("Contact");
-            email["opt_out_date"] = json!(updated);
+            email["opt_out_date"] = json!(opted_out);
         }
         ContactStatus::Deleted => {
             email["opt_out_source"] = json!("Account");
-            email["opt_out_date"] = json!(updated);
-            shown.insert("deleted_at".to_owned(), json!(updated));
+            email["opt_out_date"] = json!(opted_out);
+            shown.insert("deleted_at".to_owned(), json!(opted_out));
         }
     }
     shown.insert("email_address".to_owned(), email);
@@ -139,18 +189,32 @@ fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
     Value::Object(shown)
 }
 
-/// `GET /contacts`.
-pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer> {
-    query.only(&KNOWN)?;
-    let limit = query.limit(500)?;
+/// Whether the lists of a contact are asked for.
+fn with_lists(query: &Query) -> Result<bool, Answer> {
     let includes = query.values("include");
     if includes.iter().any(|include| !INCLUDES.contains(include)) {
         return Err(Answer::invalid("include does not have a valid value"));
     }
+    Ok(includes.contains(&"list_memberships"))
+}
+
+/// `GET /contacts/{contact_id}`; a deleted contact is shown too.
+pub(super) fn one(account: &Account, id: &str, query: &Query) -> Result<Answer, Answer> {
+    query.only(&["include"])?;
+    let with_lists = with_lists(query)?;
+    let id: Uuid = id.parse().map_err(|_| Answer::not_found("contact_id is in an invalid format."))?;
+    let number = account.contact_number(id).ok_or_else(|| Answer::not_found("contact_id not found"))?;
+    Ok(Answer::json(StatusCode::OK, &shown(account, number, with_lists)))
+}
+
+/// `GET /contacts`.
+pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer> {
+    query.only(&KNOWN)?;
+    let limit = query.limit(500)?;
+    let with_lists = with_lists(query)?;
     let filter = Filter::parse(account, query)?;
     let first =
         query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
-    let with_lists = includes.contains(&"list_memberships");
     let mut rest = filter.matching(account, first);
     let contacts: Vec<Value> = rest.by_ref().take(limit).map(|number| shown(account, number, with_lists)).collect();
     let mut body = json!({ "contacts": contacts });

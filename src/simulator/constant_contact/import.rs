@@ -10,12 +10,7 @@ use super::{
     config::{SurplusLines, VendorConfig},
     members::Members,
 };
-use crate::model::{
-    Text,
-    address,
-    call::ContactStatus,
-    hash::text_hash,
-};
+use crate::model::{Text, address, call::ContactStatus, hash::text_hash};
 
 /// Lines of a file, header included.
 const LINES_MAX: usize = 40_000;
@@ -314,16 +309,23 @@ impl Import {
         }
     }
 
-    /// Does what the file says; rows with one address are one contact.
-    pub(super) fn apply(&mut self, account: &mut Account, config: &VendorConfig, now_s: u32) -> (Counts, Vec<String>) {
+    /// Does what the first `rows_max` rows of the file say; rows with one address are one contact.
+    pub(super) fn apply(
+        &mut self,
+        account: &mut Account,
+        config: &VendorConfig,
+        now_s: u32,
+        rows_max: usize,
+    ) -> (Counts, Vec<String>) {
         let mut seen = Members::default();
-        for (address, row) in std::mem::take(&mut self.rows).iter() {
+        for (address, row) in std::mem::take(&mut self.rows).iter().take(rows_max) {
             let Some(number) = account.find_or_create(address, now_s) else { continue };
             let again = !seen.insert(number);
-            let Some(contact) = account.contacts.get_mut(number as usize) else { continue };
-            if contact.status == ContactStatus::Deleted && config.import_revives_deleted {
-                contact.status = ContactStatus::Active;
+            let deleted = account.contact(number).is_some_and(|contact| contact.status == ContactStatus::Deleted);
+            if deleted && config.import_revives_deleted {
+                account.set_status(number, ContactStatus::Active, now_s);
             }
+            let Some(contact) = account.contacts.get_mut(number as usize) else { continue };
             let may_join = match contact.status {
                 ContactStatus::Active => true,
                 ContactStatus::Unsubscribed | ContactStatus::Deleted => false,
@@ -349,5 +351,28 @@ impl Import {
             }
         }
         (self.counts, std::mem::take(&mut self.errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is taken without a copy is what the long way gives.
+        #[test]
+        fn an_address_in_its_normal_form_is_its_own(text in "[a-zA-Z0-9.+_@ ,é-]{0,24}") {
+            if is_normal(&text) {
+                prop_assert_eq!(address::normalise(&text), Ok(Text::new(&text)));
+            }
+        }
+
+        #[test]
+        fn usual_addresses_are_in_their_normal_form(local in "[a-z0-9._+-]{1,20}", domain in "[a-z0-9-]{1,9}(\\.[a-z0-9-]{1,9}){1,2}") {
+            let address = format!("{local}@{domain}");
+            prop_assert!(is_normal(&address), "{}", address);
+        }
     }
 }
