@@ -1,7 +1,8 @@
 //! `GET /contacts`.
 
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     answer::{Answer, instant},
     query::Query,
 };
-use crate::model::{address, call::ContactStatus};
+use crate::model::{Text, address, call::ContactStatus};
 
 /// All documented ones but `segment_id`: this account has no segments.
 const KNOWN: [&str; 14] = [
@@ -150,43 +151,76 @@ impl Filter {
     }
 }
 
-fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
-    let Some(contact) = account.contact(number) else { return Value::Null };
-    let (created, updated) = (instant(i64::from(contact.created_s)), instant(i64::from(contact.updated_s)));
-    let opted_out = account.opted_out_s(number).map_or_else(String::new, |at| instant(i64::from(at)));
-    let mut email = json!({
-        "address": account.address(number),
-        "permission_to_send": "implicit",
-        "created_at": created,
-        "updated_at": updated,
-        "opt_in_source": "Account",
-        "opt_in_date": created,
-        "confirm_status": "off",
-    });
-    let mut shown = Map::new();
-    shown.insert("contact_id".to_owned(), json!(account.contact_id(number)));
-    match contact.status {
-        ContactStatus::Active => {}
-        ContactStatus::Unsubscribed => {
-            email["permission_to_send"] = json!("unsubscribed");
-            email["opt_out_source"] = json!("Contact");
-            email["opt_out_date"] = json!(opted_out);
-        }
-        ContactStatus::Deleted => {
-            email["opt_out_source"] = json!("Account");
-            email["opt_out_date"] = json!(opted_out);
-            shown.insert("deleted_at".to_owned(), json!(opted_out));
-        }
-    }
-    shown.insert("email_address".to_owned(), email);
-    shown.insert("create_source".to_owned(), json!("Account"));
-    shown.insert("update_source".to_owned(), json!("Account"));
-    shown.insert("created_at".to_owned(), json!(created));
-    shown.insert("updated_at".to_owned(), json!(updated));
-    if with_lists {
-        shown.insert("list_memberships".to_owned(), json!(account.lists_of(number).collect::<Vec<_>>()));
-    }
-    Value::Object(shown)
+/// A contact as it is shown. Written straight from the account, because a list is scanned in pages of 500.
+#[derive(Serialize)]
+struct Shown<'a> {
+    contact_id: Uuid,
+    email_address: EmailAddress<'a>,
+    create_source: &'static str,
+    update_source: &'static str,
+    created_at: Text,
+    updated_at: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list_memberships: Option<Vec<Uuid>>,
+}
+
+#[derive(Serialize)]
+struct EmailAddress<'a> {
+    address: &'a str,
+    permission_to_send: &'static str,
+    created_at: Text,
+    updated_at: Text,
+    opt_in_source: &'static str,
+    opt_in_date: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_out_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_out_date: Option<Text>,
+    confirm_status: &'static str,
+}
+
+/// A page of contacts.
+#[derive(Serialize)]
+struct Page<'a> {
+    contacts: Vec<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contacts_count: Option<usize>,
+    #[serde(rename = "_links", skip_serializing_if = "Option::is_none")]
+    links: Option<Value>,
+}
+
+fn shown(account: &Account, number: u32, with_lists: bool) -> Option<Shown<'_>> {
+    let contact = account.contact(number)?;
+    let text = |at_s: u32| Text::from(instant(i64::from(at_s)));
+    let (created_at, updated_at) = (text(contact.created_s), text(contact.updated_s));
+    let opt_out_date = account.opted_out_s(number).map(text);
+    let (permission_to_send, opt_out_source, deleted_at) = match contact.status {
+        ContactStatus::Active => ("implicit", None, None),
+        ContactStatus::Unsubscribed => ("unsubscribed", Some("Contact"), None),
+        ContactStatus::Deleted => ("implicit", Some("Account"), opt_out_date.clone()),
+    };
+    Some(Shown {
+        contact_id: account.contact_id(number),
+        email_address: EmailAddress {
+            address: account.address(number),
+            permission_to_send,
+            created_at: created_at.clone(),
+            updated_at: updated_at.clone(),
+            opt_in_source: "Account",
+            opt_in_date: created_at.clone(),
+            opt_out_source,
+            opt_out_date,
+            confirm_status: "off",
+        },
+        create_source: "Account",
+        update_source: "Account",
+        created_at,
+        updated_at,
+        deleted_at,
+        list_memberships: with_lists.then(|| account.lists_of(number).collect()),
+    })
 }
 
 /// Whether the lists of a contact are asked for.
@@ -203,8 +237,8 @@ pub(super) fn one(account: &Account, id: &str, query: &Query) -> Result<Answer, 
     query.only(&["include"])?;
     let with_lists = with_lists(query)?;
     let id: Uuid = id.parse().map_err(|_| Answer::not_found("contact_id is in an invalid format."))?;
-    let number = account.contact_number(id).ok_or_else(|| Answer::not_found("contact_id not found"))?;
-    Ok(Answer::json(StatusCode::OK, &shown(account, number, with_lists)))
+    let shown = account.contact_number(id).and_then(|number| shown(account, number, with_lists));
+    Ok(Answer::json(StatusCode::OK, &shown.ok_or_else(|| Answer::not_found("contact_id not found"))?))
 }
 
 /// `GET /contacts`.
@@ -216,13 +250,9 @@ pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer
     let first =
         query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
     let mut rest = filter.matching(account, first);
-    let contacts: Vec<Value> = rest.by_ref().take(limit).map(|number| shown(account, number, with_lists)).collect();
-    let mut body = json!({ "contacts": contacts });
-    if query.flag("include_count")? {
-        body["contacts_count"] = json!(filter.matching(account, 0).count());
-    }
-    if let Some(next) = rest.next() {
-        body["_links"] = json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } });
-    }
-    Ok(Answer::json(StatusCode::OK, &body))
+    let contacts = rest.by_ref().take(limit).filter_map(|number| shown(account, number, with_lists)).collect();
+    let contacts_count = query.flag("include_count")?.then(|| filter.matching(account, 0).count());
+    let links =
+        rest.next().map(|next| json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } }));
+    Ok(Answer::json(StatusCode::OK, &Page { contacts, contacts_count, links }))
 }
