@@ -42,7 +42,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 10] = [
     (
         "config",
         &["model"],
-        &["serde", "serde_json", "serde_saphyr", "schemars", "secrecy", "url", "uuid", "jiff", "thiserror", "xxhash_rust"],
+        &["serde", "serde_json", "serde_saphyr", "secrecy", "url", "uuid", "jiff", "thiserror", "xxhash_rust"],
     ),
     ("telemetry", &["model", "engine"], &["tracing", "tracing_subscriber", "prometheus", "serde", "serde_json", "jiff"]),
     ("simulator", &["model", "engine", "constant_contact", "codec"], &OTHERS_OF_SIMULATOR),

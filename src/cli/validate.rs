@@ -9,14 +9,24 @@ use std::process::ExitCode;
 use super::CommandError;
 use crate::config::{self, Config, OVERRIDE_PREFIX, Secrets, SourceFormat};
 
+/// How an editor comes to know the keys.
+const EDITOR_HELP: &str = "\
+An editor with YAML support completes and explains the keys when the file's first line names the schema:
+  listkeeper validate --print-schema > configuration.schema.json
+  # yaml-language-server: $schema=configuration.schema.json";
+
 /// Arguments of `validate`.
 ///
 /// Exits with 0 when `run` would take the file, with 78 when it has errors or asks for what is not there yet; all of it is told at once.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EDITOR_HELP)]
 pub struct Arguments {
     /// The configuration file; variables such as LISTKEEPER__KAFKA__GROUP override its keys.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "print_schema")]
+    pub config: Option<PathBuf>,
+    /// Print the JSON Schema of the configuration, with every key, its default and what it is for, and do nothing else.
+    #[arg(long, conflicts_with = "config")]
+    pub print_schema: bool,
     /// Leave the files with secrets alone, to check the configuration on a machine that has none of them.
     #[arg(long)]
     pub without_secrets: bool,
@@ -27,13 +37,21 @@ pub struct Arguments {
 /// # Errors
 /// See [`CommandError`].
 pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    if arguments.print_schema {
+        print(&config::schema::text())?;
+    }
+    // Without a file, the schema was all that was asked for: the parser sees to that.
+    let Some(file) = arguments.config else { return Ok(ExitCode::SUCCESS) };
     let secrets = if arguments.without_secrets { Secrets::Skip } else { Secrets::Read };
-    let config = config::load_with(&arguments.config, &overrides(), secrets)
+    let config = config::load_with(&file, &overrides(), secrets)
         .map_err(|errors| CommandError { message: errors.to_string(), code: 78 })?;
-    write!(std::io::stdout().lock(), "{}", summary(&config))
-        .map_err(|error| CommandError { message: format!("stdout: {error}"), code: 74 })?;
+    print(&summary(&config))?;
     config.ready().map_err(|message| CommandError { message: message.to_string(), code: 78 })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> Result<(), CommandError> {
+    write!(std::io::stdout().lock(), "{text}").map_err(|error| CommandError { message: format!("stdout: {error}"), code: 74 })
 }
 
 /// The variables that may override keys.

@@ -46,14 +46,15 @@ impl std::fmt::Debug for Writer {
 
 /// The way to a value, from the outermost record on.
 #[derive(Debug)]
-struct Path(Vec<Step>);
-
-#[derive(Debug)]
-enum Step {
-    /// The field of a record.
-    Field(usize),
-    /// The entry of a map.
-    Key(String),
+enum Path {
+    /// The value is here.
+    Here,
+    /// In the field of a record.
+    Field(usize, Box<Path>),
+    /// In the entry of a map; any key will do.
+    Key(String, Box<Path>),
+    /// In one of a union's variants, each of which has its own way, or none.
+    Variant(Vec<Option<Path>>),
 }
 
 impl Writer {
@@ -63,7 +64,7 @@ impl Writer {
         for schema in references.iter().chain([&schema]) {
             collect_names(schema, &mut names, 0);
         }
-        let find = |path: &Text| resolve(&schema, &names, path);
+        let find = |path: &Text| resolve(&schema, &names, path.split('.'));
         let need = |path: &Text| find(path).ok_or_else(|| SchemaFault::NoField(path.to_string()));
         let profile_id = need(&paths.profile_id)?;
         let change = need(&paths.change)?;
@@ -119,78 +120,49 @@ fn collect_names<'s>(schema: &'s Schema, names: &mut BTreeMap<String, &'s Record
     }
 }
 
-/// The way that a dotted path takes through a schema; `None` where the schema has no such field.
-fn resolve(schema: &Schema, names: &BTreeMap<String, &RecordSchema>, path: &str) -> Option<Path> {
-    let mut steps = Vec::new();
-    let mut at = Some(schema);
-    let mut parts = path.split('.');
-    let mut rest = parts.next();
-    while let Some(part) = rest {
-        // The rest of a path below a map's value is another step; below a map, any key will do.
-        let container = at.and_then(|schema| container(schema, names))?;
-        match container {
-            Container::Record(record) => {
-                let index = record.lookup.get(part).copied()?;
-                steps.push(Step::Field(index));
-                at = record.fields.get(index).map(|field| &field.schema);
-            }
-            Container::Map(values) => {
-                steps.push(Step::Key(part.to_owned()));
-                at = Some(values);
-            }
-        }
-        rest = parts.next();
+/// The way that a path takes through a schema; `None` where no variant of the schema has such a field.
+fn resolve<'p>(
+    schema: &Schema,
+    names: &BTreeMap<String, &RecordSchema>,
+    mut parts: impl Iterator<Item = &'p str> + Clone,
+) -> Option<Path> {
+    if let Schema::Union(union) = schema {
+        // A union holds no union, so that each step further uses up a part of the path.
+        let ways: Vec<Option<Path>> = union.variants().iter().map(|variant| resolve(variant, names, parts.clone())).collect();
+        return ways.iter().any(Option::is_some).then_some(Path::Variant(ways));
     }
-    Some(Path(steps))
-}
-
-enum Container<'s> {
-    Record(&'s RecordSchema),
-    Map(&'s Schema),
-}
-
-/// The record or map that a schema is, or that is the first of a union.
-fn container<'s>(schema: &'s Schema, names: &BTreeMap<String, &'s RecordSchema>) -> Option<Container<'s>> {
-    if let Schema::Record(record) = schema {
-        Some(Container::Record(record))
-    } else if let Schema::Map(map) = schema {
-        Some(Container::Map(&map.types))
+    let Some(part) = parts.next() else { return Some(Path::Here) };
+    if let Schema::Map(map) = schema {
+        return Some(Path::Key(part.to_owned(), Box::new(resolve(&map.types, names, parts)?)));
+    }
+    let record = if let Schema::Record(record) = schema {
+        record
     } else if let Schema::Ref { name } = schema {
-        names.get(&name.to_string()).map(|record| Container::Record(record))
-    } else if let Schema::Union(union) = schema {
-        union
-            .variants()
-            .iter()
-            .filter(|variant| !matches!(variant, Schema::Union(_)))
-            .find_map(|variant| container(variant, names))
+        names.get(&name.to_string())?
     } else {
-        None
-    }
+        return None;
+    };
+    let index = record.lookup.get(part).copied()?;
+    Some(Path::Field(index, Box::new(resolve(&record.fields.get(index)?.schema, names, parts)?)))
 }
 
 fn find<'v>(value: &'v Value, path: &Path) -> Option<&'v Value> {
-    let mut at = inner(value);
-    for step in &path.0 {
-        at = match (step, at) {
-            (Step::Field(index), Value::Record(fields)) => inner(&fields.get(*index)?.1),
-            (Step::Key(key), Value::Map(entries)) => inner(entries.get(key)?),
-            (Step::Field(_) | Step::Key(_), _) => return None,
-        };
+    match (path, value) {
+        (Path::Here, value) => Some(value),
+        (Path::Field(index, path), Value::Record(fields)) => find(&fields.get(*index)?.1, path),
+        (Path::Key(key, path), Value::Map(entries)) => find(entries.get(key)?, path),
+        (Path::Variant(ways), Value::Union(variant, value)) => find(value, ways.get(*variant as usize)?.as_ref()?),
+        (Path::Field(..) | Path::Key(..) | Path::Variant(_), _) => None,
     }
-    Some(at)
 }
 
-fn inner(value: &Value) -> &Value {
-    if let Value::Union(_, value) = value { inner(value) } else { value }
-}
-
-/// A scalar as text; null and whatever else are absent.
+/// A scalar as text, times as a person writes them; null and whatever else are absent.
 fn text(value: &Value) -> Option<Text> {
     if let Value::String(text) | Value::Enum(_, text) = value {
         Some(Text::from(text.as_str()))
-    } else if let Value::Int(number) | Value::Date(number) = value {
+    } else if let Value::Int(number) = value {
         Some(compact_str::format_compact!("{number}"))
-    } else if let Value::Long(number) | Value::TimestampMillis(number) | Value::TimestampMicros(number) = value {
+    } else if let Value::Long(number) = value {
         Some(compact_str::format_compact!("{number}"))
     } else if let Value::Boolean(flag) = value {
         Some(compact_str::format_compact!("{flag}"))
@@ -200,19 +172,39 @@ fn text(value: &Value) -> Option<Text> {
         Some(compact_str::format_compact!("{number}"))
     } else if let Value::Uuid(id) = value {
         Some(compact_str::format_compact!("{id}"))
+    } else if let Value::Date(_) = value {
+        let at = jiff::Timestamp::from_millisecond(millis(value)?.0).ok()?;
+        Some(compact_str::format_compact!("{}", at.to_zoned(jiff::tz::TimeZone::UTC).date()))
+    } else {
+        let at = jiff::Timestamp::from_millisecond(logical_millis(value)?).ok()?;
+        Some(compact_str::format_compact!("{at}"))
+    }
+}
+
+/// Milliseconds since 1970 of a value whose type says that it is a time.
+fn logical_millis(value: &Value) -> Option<i64> {
+    if let Value::TimestampMillis(ms) | Value::LocalTimestampMillis(ms) = value {
+        Some(*ms)
+    } else if let Value::TimestampMicros(us) | Value::LocalTimestampMicros(us) = value {
+        Some(us.div_euclid(1_000))
+    } else if let Value::TimestampNanos(ns) | Value::LocalTimestampNanos(ns) = value {
+        Some(ns.div_euclid(1_000_000))
+    } else if let Value::Date(days) = value {
+        Some(i64::from(*days) * MS_PER_DAY)
     } else {
         None
     }
 }
 
+const MS_PER_DAY: i64 = 86_400_000;
+
+/// A time: of a logical type, milliseconds since 1970 as a long, or text.
 fn millis(value: &Value) -> Option<UnixMillis> {
-    if let Value::TimestampMillis(ms) | Value::Long(ms) | Value::LocalTimestampMillis(ms) = value {
+    if let Value::Long(ms) = value {
         Some(UnixMillis(*ms))
-    } else if let Value::TimestampMicros(us) | Value::LocalTimestampMicros(us) = value {
-        Some(UnixMillis(us.div_euclid(1_000)))
     } else if let Value::String(text) = value {
         super::json::timestamp(text)
     } else {
-        None
+        logical_millis(value).map(UnixMillis)
     }
 }

@@ -101,17 +101,25 @@ impl EventDecoder {
             Format::Registry(cache) => {
                 let writer = avro::Writer::new(schema, references, &self.paths);
                 let fault = writer.as_ref().err().cloned();
-                cache.insert(id, writer.map_or_else(Known::Unusable, |writer| Known::Writer(Box::new(writer))));
+                cache.insert(id, writer);
                 fault.map_or(Ok(()), Err)
             }
             Format::File(_) | Format::Json => Ok(()),
         }
     }
 
-    /// The registry does not know this id.
+    /// The registry does not know this id. The next records of it are [`DecodeFault::UnknownSchema`]; after some, their number doubling with
+    /// each such answer, it is [`Decoded::NeedsSchema`] again.
     pub fn schema_unknown(&mut self, id: SchemaId) {
         if let Format::Registry(cache) = &mut self.format {
-            cache.insert(id, Known::Unknown);
+            cache.unknown(id);
+        }
+    }
+
+    /// Lets the registry be asked again for every id that it did not know: for a caller with a clock, once a minute or so.
+    pub fn forget_unknown_schemas(&mut self) {
+        if let Format::Registry(cache) = &mut self.format {
+            cache.forget_unknown();
         }
     }
 

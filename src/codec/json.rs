@@ -38,7 +38,8 @@ fn millis(value: &Value) -> Option<UnixMillis> {
     value.as_i64().map(UnixMillis).or_else(|| value.as_str().and_then(timestamp))
 }
 
-/// RFC 3339 text.
+/// RFC 3339 text, or a date, which begins at midnight of UTC.
 pub(super) fn timestamp(text: &str) -> Option<UnixMillis> {
-    text.parse::<jiff::Timestamp>().ok().map(|at| UnixMillis(at.as_millisecond()))
+    let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp());
+    text.parse::<jiff::Timestamp>().ok().or_else(date).map(|at| UnixMillis(at.as_millisecond()))
 }

@@ -9,9 +9,8 @@ use crate::model::Text;
 use crate::model::catalog::{Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX};
 use crate::model::time::UnixMillis;
 
-use super::sections::{dotted, is_dotted, narrow};
-use super::tree::Value;
-use super::walk::{Place, Table};
+use super::sections::narrow;
+use super::walk::{Table, is_dotted};
 use super::{ApplicationConfig, Backfill, ConnectionConfig, ExistingMembers, ExportConfig, TokenStore};
 
 /// The team that may use every connection and needs no entry under `teams`.
@@ -58,37 +57,9 @@ pub(super) struct FoundFields {
     pub(super) custom: Vec<(Text, Text)>,
 }
 
-fn check_name(table: &Table<'_>, name: &str) {
-    let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-    if name.is_empty() || name.len() > 64 || !fits {
-        table.walk().fault(
-            &table.path,
-            table.line,
-            "its name does not fit: use letters, digits, dots, dashes and underscores, at most 64",
-        );
-    }
-}
-
-fn check_some(root: &Table<'_>, key: &'static str, what: &str) {
-    let empty = match root.place(key) {
-        None => true,
-        Some(Place { value: Value::Table(entries), .. }) => {
-            if u16::try_from(entries.len()).is_err() {
-                root.fault(key, "has too many entries: at most 65535 are numbered");
-            }
-            entries.is_empty()
-        }
-        Some(_) => false,
-    };
-    if empty {
-        root.fault(key, format!("is missing: describe at least one {what}"));
-    }
-}
-
 /// Reads `applications`.
 pub(super) fn applications(root: &Table<'_>) -> Vec<FoundApplication> {
-    check_some(root, "applications", "application (an API key)");
-    let found = root.named("applications", application);
+    let found = root.need_named("applications", "application (an API key)", application);
     let mut owners: BTreeMap<&str, &Text> = BTreeMap::new();
     for application in &found {
         let id = application.config.client_id.expose_secret();
@@ -107,23 +78,17 @@ pub(super) fn applications(root: &Table<'_>) -> Vec<FoundApplication> {
 }
 
 fn application(name: &str, table: &Table<'_>) -> FoundApplication {
-    check_name(table, name);
-    if table.has("client_id") && table.has("client_id_file") {
-        table.fault("client_id_file", "stands beside client_id: remove one of them");
-    } else if !table.has("client_id") && !table.has("client_id_file") {
-        table.fault("client_id", "is missing: the API key of the application in the vendor's portal, or client_id_file");
-    }
     let from_file = table.secret("client_id_file");
     let client_id = table.text("client_id").map(Into::into).or(from_file).unwrap_or_default();
+    let remedy = "the API key of the application in the vendor's portal";
+    table.one_of(["client_id", "client_id_file"].map(|key| (key, table.has(key))), remedy);
     let client_secret = table.need_secret("client_secret_file", "name the file with the application's secret");
-    if !table.has("refresh_tokens") {
-        table.fault("refresh_tokens", "is missing: rotating or long_lived, as chosen in the vendor's portal");
-    }
-    let rotating = table.choice("refresh_tokens", &[("rotating", true), ("long_lived", false)]).unwrap_or(true);
+    let modes = [("rotating", true), ("long_lived", false)];
+    let rotating = table.need_choice("refresh_tokens", modes, "rotating or long_lived, as chosen in the vendor's portal");
     table.table("limits", |limits| FoundApplication {
         config: ApplicationConfig { name: name.into(), client_id, client_secret, rotating },
-        calls_per_second: limits.limit("calls_per_second", 1..=1000, 4).map(narrow),
-        calls_per_day: limits.limit("calls_per_day", 1..=u64::from(u32::MAX), 10_000).map(narrow),
+        calls_per_second: limits.limit("calls_per_second", 1..=1000, Some(4)).map(narrow),
+        calls_per_day: limits.limit("calls_per_day", 1..=u64::from(u32::MAX), Some(10_000)).map(narrow),
         reserved_for_others_percent: narrow(limits.number("reserved_for_others_percent", 0..=99, 0)),
     })
 }
@@ -134,8 +99,8 @@ pub(super) fn connections(
     teams: &[(Text, Vec<Text>)],
     applications: &[FoundApplication],
 ) -> Vec<FoundConnection> {
-    check_some(root, "connections", "connection (an account)");
-    let found = root.named("connections", |name, table| connection(name, table, teams, applications));
+    let found =
+        root.need_named("connections", "connection (an account)", |name, table| connection(name, table, teams, applications));
     let mut stores: BTreeMap<&TokenStore, &Text> = BTreeMap::new();
     for FoundConnection { config, .. } in &found {
         let Some(first) = config.token_store_if_named().and_then(|store| stores.insert(store, &config.name)) else { continue };
@@ -156,7 +121,6 @@ impl ConnectionConfig {
 }
 
 fn connection(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], applications: &[FoundApplication]) -> FoundConnection {
-    check_name(table, name);
     let display_name = table.need_text("display_name", "name the account as people know it");
     let application = table.need_text("application", "name one of the applications");
     if !application.is_empty() && !applications.iter().any(|known| known.config.name == application) {
@@ -169,11 +133,8 @@ fn connection(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], applic
     let exporting_user = table.text("exporting_user").map(Text::from);
     let consent = table.table_if("privacy_consent", consent);
     let token_store = table.table("token_store", token_store);
-    let contacts_max = table.table("contract", |contract| {
-        if contract.has("contacts_max") { contract.limit("contacts_max", 1..=1_000_000_000, 1) } else { None }
-    });
-    let delete = table.choice("on_erasure", &[("remove_from_lists", false), ("delete_contact", true)]);
-    if delete == Some(true) {
+    let contacts_max = table.table("contract", |contract| contract.limit("contacts_max", 1..=1_000_000_000, None));
+    if table.choice("on_erasure", [("remove_from_lists", false), ("delete_contact", true)]) {
         let text = "deleting the contact is not there yet: use remove_from_lists";
         table.walk().not_yet(table.path_of("on_erasure"), text);
     }
@@ -215,17 +176,15 @@ fn token_store(table: &Table<'_>) -> TokenStore {
     if secret.is_some() {
         table.walk().not_yet(table.path_of("kubernetes_secret"), "a Secret of Kubernetes is not there yet: use file on a volume");
     }
-    let said = ["file", "access_token_file", "kubernetes_secret"].into_iter().filter(|key| table.has(key)).count();
-    if said != 1 {
-        table.walk().fault(&table.path, table.line, "must say one of file, kubernetes_secret or access_token_file");
-    }
+    let keys = ["file", "kubernetes_secret", "access_token_file"].map(|key| (key, table.has(key)));
+    table.one_of(keys, "where this connection's token is kept");
     file.or(access).or(secret).unwrap_or_else(|| TokenStore::File(std::path::PathBuf::new()))
 }
 
 /// Reads `exports`.
 pub(super) fn exports(root: &Table<'_>, teams: &[(Text, Vec<Text>)], connections: &[FoundConnection]) -> Vec<FoundExport> {
-    check_some(root, "exports", "export (segments and their list)");
-    let found = root.named("exports", |name, table| export(name, table, teams, connections));
+    let found =
+        root.need_named("exports", "export (segments and their list)", |name, table| export(name, table, teams, connections));
     let mut lists: BTreeMap<(Option<&Text>, String), &Text> = BTreeMap::new();
     for export in &found {
         let key = match &export.list {
@@ -248,7 +207,6 @@ pub(super) fn exports(root: &Table<'_>, teams: &[(Text, Vec<Text>)], connections
 }
 
 fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connections: &[FoundConnection]) -> FoundExport {
-    check_name(table, name);
     let owner = table.text("owner").map(Text::from);
     let connection: Text = table.need_text("connection", "name one of the connections").into();
     let known = connections.iter().find(|known| known.config.name == connection);
@@ -264,29 +222,24 @@ fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connection
     }
     let (removal_strategies, removals_hold_above_percent) = table.table("removals", removals);
     mode(table);
-    let existing_members = table
-        .choice("existing_members", &[("protect", ExistingMembers::Protect), ("adopt", ExistingMembers::Adopt)])
-        .unwrap_or(ExistingMembers::Protect);
+    let existing_members =
+        table.choice("existing_members", [("protect", ExistingMembers::Protect), ("adopt", ExistingMembers::Adopt)]);
     if existing_members == ExistingMembers::Adopt {
         table.walk().not_yet(table.path_of("existing_members"), "adopting members is not there yet: use protect");
     }
-    let backfill = table
-        .choice("backfill", &[("from_source", Backfill::FromSource), ("none", Backfill::None)])
-        .unwrap_or(Backfill::FromSource);
+    let backfill = table.choice("backfill", [("from_source", Backfill::FromSource), ("none", Backfill::None)]);
     FoundExport {
         config: ExportConfig { name: name.into(), owner, existing_members, backfill, removals_hold_above_percent },
         connection,
         list: table.table("list", list),
         segments: segments(table),
         fields: table.table("fields", fields),
-        no_address: table
-            .choice("no_address", &[("skip", NoAddress::Skip), ("dead_letter", NoAddress::DeadLetter)])
-            .unwrap_or(NoAddress::Skip),
-        on_exit: table.choice("on_exit", &[("remove", OnExit::Remove), ("keep", OnExit::Keep)]).unwrap_or(OnExit::Remove),
+        no_address: table.choice("no_address", [("skip", NoAddress::Skip), ("dead_letter", NoAddress::DeadLetter)]),
+        on_exit: table.choice("on_exit", [("remove", OnExit::Remove), ("keep", OnExit::Keep)]),
         removal_strategies,
-        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, 1_000_000),
+        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, Some(1_000_000)),
         weight: narrow(table.number("weight", 1..=1000, 1)),
-        starts_at_once: table.choice("starts", &[("when_run", false), ("at_once", true)]).unwrap_or(false),
+        starts_at_once: table.choice("starts", [("when_run", false), ("at_once", true)]),
     }
 }
 
@@ -294,12 +247,8 @@ fn list(table: &Table<'_>) -> ListRef {
     let id = table.text("id");
     let name = table.text("name");
     let create = table.flag("create", false);
-    if table.has("id") == table.has("name") {
-        table.walk().fault(&table.path, table.line, "must say either id (the list's id, or the address of its page) or name");
-    }
-    if table.has("id") && table.has("create") {
-        table.fault("create", "has no use with an id: remove it, or name the list");
-    }
+    table.one_of(["id", "name"].map(|key| (key, table.has(key))), "the list's id, the address of its page, or its name");
+    table.goes_with("create", "name");
     match (id, name) {
         (Some(id), _) => {
             let found = list_id(&id);
@@ -346,9 +295,6 @@ fn segments(table: &Table<'_>) -> Vec<Text> {
 }
 
 fn fields(table: &Table<'_>) -> FoundFields {
-    if !table.has("email") {
-        table.fault("email", "is missing: the path of the address in a record, as in profile.email");
-    }
     let custom = table.named_text("custom", false);
     let mut names: Vec<String> = Vec::new();
     for (name, path) in &custom {
@@ -374,56 +320,46 @@ fn fields(table: &Table<'_>) -> FoundFields {
         names.push(folded);
     }
     FoundFields {
-        email: dotted(table, "email").unwrap_or_default(),
-        first_name: dotted(table, "first_name"),
-        last_name: dotted(table, "last_name"),
+        email: table.need_dotted("email", "the path of the address in a record, as in profile.email").into(),
+        first_name: table.dotted("first_name").map(Text::from),
+        last_name: table.dotted("last_name").map(Text::from),
         custom: custom.into_iter().map(|(name, path)| (name.into(), path.into())).collect(),
     }
 }
 
 fn removals(table: &Table<'_>) -> (Vec<RemovalStrategy>, u8) {
     let all = [RemovalStrategy::LookUp, RemovalStrategy::Scan, RemovalStrategy::StagingList];
-    let mut strategies = Vec::new();
-    match table.texts("strategies") {
-        None => strategies.extend([RemovalStrategy::LookUp, RemovalStrategy::Scan]),
-        Some(words) => {
-            for word in &words {
-                match all.into_iter().find(|strategy| strategy.as_str() == word) {
-                    Some(strategy) if strategies.contains(&strategy) => {
-                        table.fault("strategies", "names one twice: remove one of the two")
-                    }
-                    Some(strategy) => strategies.push(strategy),
-                    None => table.fault("strategies", "may name look_up, scan and staging_list"),
-                }
-            }
-            if words.is_empty() {
-                table.fault("strategies", "names none: remove the key, or name look_up, scan or both");
-            }
-        }
-    }
+    let words = all.map(|strategy| (strategy.as_str(), strategy));
+    let usual = [RemovalStrategy::LookUp.as_str(), RemovalStrategy::Scan.as_str()];
+    let strategies = table.choices("strategies", words, &usual);
     if strategies.contains(&RemovalStrategy::StagingList) {
         table.walk().not_yet(table.path_of("strategies"), "staging_list is not there yet: name look_up and scan");
     }
     (strategies, narrow(table.number("hold_above_percent", 1..=100, 20)))
 }
 
+/// When an export runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Continuous,
+    OnDemand,
+    Scheduled,
+}
+
 fn mode(table: &Table<'_>) {
-    let Some(place) = table.place("mode") else { return };
-    let scheduled = matches!(place.value, Value::Table(_));
-    if scheduled {
-        table.table("mode", |mode| {
-            if !mode.has("schedule") {
-                mode.fault("schedule", "is missing: its cron, time_zone and window");
-            }
-            mode.table("schedule", |schedule| {
-                schedule.need_text("cron", "say when it begins, as in \"0 6 * * 1-5\"");
-                schedule.text("time_zone");
-                schedule.text("window");
-            });
+    let words = [("continuous", Mode::Continuous), ("on_demand", Mode::OnDemand)];
+    let mode = table.choice_or_table("mode", words, |mode| {
+        mode.table("schedule", |schedule| {
+            schedule.need_text("cron", "say when it begins, as in \"0 6 * * 1-5\"");
+            schedule.text("time_zone");
+            schedule.text("window");
         });
-        table.walk().not_yet(table.path_of("mode"), "schedules are not there yet: use continuous");
-    } else if table.choice("mode", &[("continuous", false), ("on_demand", true)]) == Some(true) {
-        table.walk().not_yet(table.path_of("mode"), "runs on demand are not there yet: use continuous");
+        Mode::Scheduled
+    });
+    match mode {
+        Mode::Continuous => {}
+        Mode::OnDemand => table.walk().not_yet(table.path_of("mode"), "runs on demand are not there yet: use continuous"),
+        Mode::Scheduled => table.walk().not_yet(table.path_of("mode"), "schedules are not there yet: use continuous"),
     }
 }
 

@@ -6,7 +6,10 @@
 //! its path and a remedy, and never a value: a secret that landed under the wrong key must not end up in a log.
 
 mod catalog;
+mod descriptions;
 mod exports;
+mod question;
+pub mod schema;
 mod sections;
 mod tree;
 mod walk;

@@ -134,52 +134,44 @@ fn kafka(table: &Table<'_>) -> Kafka {
     Kafka { brokers, group, security, options }
 }
 
+/// The words of `protocol` that sign in, and those that use TLS.
+const SIGNS_IN: &[&str] = &["sasl_ssl", "sasl_plaintext"];
+const HAS_TLS: &[&str] = &["sasl_ssl", "ssl"];
+
 fn security(table: &Table<'_>) -> Security {
     let protocols =
         [SecurityProtocol::SaslSsl, SecurityProtocol::Ssl, SecurityProtocol::SaslPlaintext, SecurityProtocol::Plaintext];
-    let words: Vec<(&'static str, SecurityProtocol)> = protocols.iter().map(|protocol| (protocol.as_str(), *protocol)).collect();
-    if !table.has("protocol") {
-        table.fault("protocol", "is missing: one of sasl_ssl, ssl, sasl_plaintext, plaintext");
+    let words = protocols.map(|protocol| (protocol.as_str(), protocol));
+    let protocol = table.need_choice("protocol", words, "one of sasl_ssl, ssl, sasl_plaintext, plaintext");
+    let mechanisms = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"].map(|mechanism| (mechanism, mechanism));
+    let mechanism = table.choice_if("mechanism", mechanisms);
+    let username = table.text("username");
+    let password = table.secret("password_file");
+    for (key, remedy) in [
+        ("mechanism", "one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN"),
+        ("username", "name the user that signs in at the brokers"),
+        ("password_file", "name the file with the user's password"),
+    ] {
+        table.needed_where(key, "protocol", SIGNS_IN, remedy);
+        table.only_where(key, "protocol", SIGNS_IN);
     }
-    let protocol = table.choice("protocol", &words).unwrap_or(SecurityProtocol::Plaintext);
-    let signs_in = matches!(protocol, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl);
-    let mechanism =
-        table.choice("mechanism", &[("SCRAM-SHA-512", "SCRAM-SHA-512"), ("SCRAM-SHA-256", "SCRAM-SHA-256"), ("PLAIN", "PLAIN")]);
-    let sasl = if signs_in {
-        if !table.has("mechanism") {
-            table.fault("mechanism", "is missing: one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN");
-        }
-        Some(Sasl {
-            mechanism: mechanism.unwrap_or("PLAIN"),
-            username: table.need_text("username", "name the user that signs in at the brokers"),
-            password: table.need_secret("password_file", "name the file with the user's password"),
-        })
-    } else {
-        for key in ["mechanism", "username", "password_file"] {
-            if table.has(key) {
-                table.fault(key, "has no use with this protocol: choose sasl_ssl, or remove it");
-            }
-        }
-        None
-    };
     let ca_file = table.path("ca_file");
-    if ca_file.is_some() && matches!(protocol, SecurityProtocol::Plaintext | SecurityProtocol::SaslPlaintext) {
-        table.fault("ca_file", "has no use without TLS: choose sasl_ssl or ssl, or remove it");
-    }
+    table.only_where("ca_file", "protocol", HAS_TLS);
+    let sasl = match (mechanism, username, password) {
+        (Some(mechanism), Some(username), Some(password)) => Some(Sasl { mechanism, username, password }),
+        _ => None,
+    };
     Security { protocol, sasl, ca_file }
 }
 
 fn source(table: &Table<'_>) -> Source {
     let topic = table.need_text("topic", "name the topic with the segment changes");
     check_topic(table, "topic", &topic, 249);
-    let start = table.choice("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]).unwrap_or(Start::Earliest);
+    let start = table.choice("start", [("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let avro = table.table_if("avro", avro);
     let json = table.table_if("json", |_| SourceFormat::Json);
-    if avro.is_some() && json.is_some() {
-        table.fault("json", "stands beside avro: a topic has one format, remove one of them");
-    } else if avro.is_none() && json.is_none() {
-        table.fault("avro", "is missing: say avro: { registry_url: … }, avro: { schema_file: … } or json: {}");
-    }
+    let remedy = "avro: { registry_url: … }, avro: { schema_file: … } or json: {}";
+    table.one_of([("avro", avro.is_some()), ("json", json.is_some())], remedy);
     let fields = table.table("fields", source_fields);
     Source { topic, start, format: avro.or(json).unwrap_or(SourceFormat::Json), fields }
 }
@@ -189,33 +181,22 @@ fn avro(table: &Table<'_>) -> SourceFormat {
     let schema_file = table.path("schema_file");
     let username = table.text("username");
     let password = table.secret("password_file");
-    if table.has("username") != table.has("password_file") {
-        let absent = if table.has("username") { "password_file" } else { "username" };
-        table.fault(absent, "is missing: username and password_file go together");
-    }
-    match (table.has("registry_url"), schema_file) {
-        (true, Some(_)) => {
-            table.fault("schema_file", "stands beside registry_url: schemas come from one of them, remove the other")
-        }
-        (false, None) => table.fault("registry_url", "is missing: the address of the schema registry, or schema_file instead"),
-        (false, Some(schema_file)) => {
-            if table.has("username") {
-                table.fault("username", "has no use with schema_file: remove it");
-            }
-            return SourceFormat::AvroFile { schema_file };
-        }
-        (true, None) => {}
-    }
-    match url {
-        Some(url) => SourceFormat::Avro(Registry { url, username, password }),
-        None => SourceFormat::Json,
+    let remedy = "the address of the schema registry, or the file with the one schema";
+    table.one_of([("registry_url", table.has("registry_url")), ("schema_file", schema_file.is_some())], remedy);
+    table.goes_with("username", "registry_url");
+    table.goes_with("username", "password_file");
+    table.goes_with("password_file", "username");
+    match (url, schema_file) {
+        (Some(url), _) => SourceFormat::Avro(Registry { url, username, password }),
+        (None, Some(schema_file)) => SourceFormat::AvroFile { schema_file },
+        (None, None) => SourceFormat::Json,
     }
 }
 
 fn source_fields(table: &Table<'_>) -> SourceFields {
-    let path = |key, default: &str| dotted(table, key).unwrap_or_else(|| default.into());
+    let path = |key| Text::from(table.dotted_or(key, key));
     let (entered, exited, updated) = table.table("changes", |words| {
-        let word = |key, default: &str| Text::from(words.text(key).unwrap_or_else(|| default.to_owned()));
+        let word = |key, default: &str| Text::from(words.text_or(key, default));
         let found = (word("entered", "ENTERED"), word("exited", "EXITED"), word("updated", "UPDATED"));
         if found.0 == found.1 || found.1 == found.2 || found.0 == found.2 {
             table.fault("changes", "has one word for two changes: give each its own");
@@ -223,28 +204,14 @@ fn source_fields(table: &Table<'_>) -> SourceFields {
         found
     });
     SourceFields {
-        profile_id: path("profile_id", "profile_id"),
-        segment_id: path("segment_id", "segment_id"),
-        change: path("change", "change"),
-        occurred_at: Some(path("occurred_at", "occurred_at")),
+        profile_id: path("profile_id"),
+        segment_id: path("segment_id"),
+        change: path("change"),
+        occurred_at: Some(path("occurred_at")),
         entered,
         exited,
         updated,
     }
-}
-
-/// A dotted path into a record.
-pub(super) fn dotted(table: &Table<'_>, key: &'static str) -> Option<Text> {
-    let text = table.text(key)?;
-    if !is_dotted(&text) {
-        table.fault(key, "is no path into a record: write names with dots between them, as in profile.email");
-    }
-    Some(text.into())
-}
-
-/// Whether a text is a dotted path.
-pub(super) fn is_dotted(text: &str) -> bool {
-    text.split('.').all(|part| !part.is_empty() && part.trim() == part)
 }
 
 fn check_topic(table: &Table<'_>, key: &'static str, name: &str, length_max: usize) {
@@ -268,8 +235,7 @@ fn dead_letters(table: &Table<'_>, group: &str) -> DeadLetters {
 }
 
 fn state(table: &Table<'_>, group: &str) -> State {
-    let replication_factor =
-        if table.has("replication_factor") { narrow(table.number("replication_factor", 1..=32, 3)) } else { -1 };
+    let replication_factor = table.number_if("replication_factor", 1..=32).map_or(-1, narrow);
     State {
         topic: if group.is_empty() { String::new() } else { format!("{group}.state") },
         shards: narrow(table.number("shards", 1..=1000, 1)),
@@ -291,10 +257,10 @@ fn timing(table: &Table<'_>) -> Timing {
 }
 
 fn log(table: &Table<'_>) -> Log {
-    let levels = ["trace", "debug", "info", "warn", "error"].map(|level| (level, level));
+    let levels = ["info", "debug", "trace", "warn", "error"].map(|level| (level, level));
     Log {
-        format: table.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]).unwrap_or(LogFormat::Json),
-        level: table.choice("level", &levels).unwrap_or("info"),
+        format: table.choice("format", [("json", LogFormat::Json), ("text", LogFormat::Text)]),
+        level: table.choice("level", levels),
     }
 }
 
@@ -307,22 +273,20 @@ fn endpoints(table: &Table<'_>) -> Endpoints {
 }
 
 fn endpoint(table: &Table<'_>, key: &'static str, own: &'static str) -> Url {
-    let mut url = match table.url(key) {
-        Some(url) => url,
-        None => match Url::parse(own) {
-            Ok(url) => url,
-            // A constant of this file, held by a test.
-            Err(error) => unreachable!("the vendor's own address: {error}"),
-        },
+    let own = match Url::parse(own) {
+        Ok(url) => url,
+        // A constant of this file, held by a test.
+        Err(error) => unreachable!("the vendor's own address: {error}"),
     };
+    let mut url = table.url_or(key, &own);
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     url
 }
 
 fn admin(table: &Table<'_>) -> Admin {
-    let listen = table.text("listen").map(|text| text.parse::<SocketAddr>());
-    if matches!(listen, Some(Err(_))) {
+    let listen = table.text_or("listen", "127.0.0.1:9464").parse::<SocketAddr>();
+    if listen.is_err() {
         table.fault("listen", "is no address to listen on: write an IP address and a port, as in 127.0.0.1:9464");
     }
     let tokens: Vec<(Text, secrecy::SecretString)> = table.tables("tokens", |token| {
@@ -335,7 +299,7 @@ fn admin(table: &Table<'_>) -> Admin {
         table.fault("tokens", "has two tokens of one name: give each person one");
     }
     Admin {
-        listen: listen.and_then(Result::ok).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+        listen: listen.unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
         public_url: table.url("public_url"),
         tokens,
     }

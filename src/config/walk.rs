@@ -2,14 +2,20 @@
 //!
 //! A wrong or missing value is answered with a placeholder, so that the walk goes on and finds what else is wrong; placeholders never leave
 //! [`super::load`], which gives errors or a configuration.
+//!
+//! The same walk describes the file: over nothing at all, with [`Walk::describing`], the questions themselves are remembered. The JSON Schema
+//! is made of them ([`super::schema`]), so that keys, types, bounds, words and defaults are written once.
+
+mod values;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use url::Url;
 
+pub(super) use self::values::is_dotted;
+use super::question::{Question, Questions, Rule, Shape};
 use super::tree::{Node, Value};
 use super::{ConfigError, NotYet, Secrets};
 
@@ -19,11 +25,21 @@ pub(super) struct Walk {
     secrets: Secrets,
     errors: RefCell<Vec<ConfigError>>,
     not_yet: RefCell<Vec<NotYet>>,
+    questions: Option<RefCell<Questions>>,
 }
 
 impl Walk {
     pub(super) fn new(secrets: Secrets, errors: Vec<ConfigError>) -> Self {
-        Self { secrets, errors: RefCell::new(errors), not_yet: RefCell::default() }
+        Self { secrets, errors: RefCell::new(errors), not_yet: RefCell::default(), questions: None }
+    }
+
+    /// A walk that remembers what it is asked: one entry stands for all that the operator names.
+    pub(super) fn describing() -> Self {
+        Self { questions: Some(RefCell::default()), ..Self::new(Secrets::Skip, Vec::new()) }
+    }
+
+    pub(super) fn into_questions(self) -> Questions {
+        self.questions.map(RefCell::into_inner).unwrap_or_default()
     }
 
     pub(super) fn into_found(self) -> (Vec<ConfigError>, Vec<NotYet>) {
@@ -77,6 +93,10 @@ pub(super) struct Place<'a> {
 }
 
 static NOTHING: BTreeMap<String, Node> = BTreeMap::new();
+static ABSENT: Value = Value::Null;
+
+/// Stands for the names that the operator chooses, and for the items of a list, where questions are remembered.
+pub(super) const ANY_NAME: &str = "*";
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
@@ -124,6 +144,25 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Remembers a question, when questions are what is wanted; a later one about the same key says more.
+    fn ask(&self, key: &str, shape: Shape, required: bool, default: Option<serde_json::Value>) {
+        if let Some(questions) = &self.walk.questions {
+            questions.borrow_mut().keys.insert(self.path_of(key), Question { shape, required, default });
+        }
+    }
+
+    fn rule(&self, rule: impl FnOnce() -> Rule) {
+        if let Some(questions) = &self.walk.questions {
+            questions.borrow_mut().rules.push((self.path.clone(), rule()));
+        }
+    }
+
+    /// When questions are remembered: the place of the one entry that stands for all.
+    fn any_entry(&self, key: &str) -> Option<Place<'a>> {
+        let path = join(&self.path_of(key), ANY_NAME);
+        self.walk.questions.is_some().then_some(Place { path, line: None, value: &ABSENT })
+    }
+
     /// The walk that this table belongs to.
     pub(super) const fn walk(&self) -> &'a Walk {
         self.walk
@@ -156,10 +195,6 @@ impl<'a> Table<'a> {
         self.place(key).is_some()
     }
 
-    fn missing(&self, key: &str, remedy: &str) {
-        self.fault(key, format!("is missing: {remedy}"));
-    }
-
     fn wrong(&self, place: &Place<'_>, wanted: &str) {
         let hint = match place.value {
             Value::Integer(_) | Value::Float(_) | Value::Bool(_) if wanted.contains("text") => " (put it in quotes)",
@@ -174,174 +209,34 @@ impl<'a> Table<'a> {
         self.walk.fault(&place.path, place.line, format!("is {}, and must be {wanted}{hint}", place.value.kind()));
     }
 
-    fn text_of(&self, place: &Place<'_>) -> Option<String> {
-        match place.value {
-            Value::Text(text) if text.trim().is_empty() => {
-                self.walk.fault(&place.path, place.line, "is an empty text: write a value, or remove the key");
-                None
-            }
-            Value::Text(text) => Some(text.clone()),
-            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Table(_) => {
-                self.wrong(place, "a text");
-                None
-            }
-        }
-    }
-
-    pub(super) fn text(&self, key: &'static str) -> Option<String> {
-        self.text_of(&self.place(key)?)
-    }
-
-    pub(super) fn need_text(&self, key: &'static str, remedy: &str) -> String {
-        if !self.has(key) {
-            self.missing(key, remedy);
-        }
-        self.text(key).unwrap_or_default()
-    }
-
-    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
-        let place = self.place(key)?;
-        let Value::List(items) = place.value else {
-            self.wrong(&place, "a list of texts, as in [a, b]");
-            return Some(Vec::new());
-        };
-        let places = items.iter().enumerate().map(|(at, item)| Place {
-            path: format!("{}.{at}", place.path),
-            line: item.line,
-            value: &item.value,
-        });
-        Some(places.filter_map(|item| self.text_of(&item)).collect())
-    }
-
     /// A list of tables, each read with `read`.
     pub(super) fn tables<T>(&self, key: &'static str, mut read: impl FnMut(&Table<'a>) -> T) -> Vec<T> {
-        let Some(place) = self.place(key) else { return Vec::new() };
-        let Value::List(items) = place.value else {
-            self.wrong(&place, "a list of tables");
-            return Vec::new();
-        };
-        let places = items.iter().enumerate().map(|(at, item)| Place {
-            path: format!("{}.{at}", place.path),
-            line: item.line,
-            value: &item.value,
-        });
-        places.map(|item| Self::read(self.walk, &item, &mut read)).collect()
+        self.ask(key, Shape::Tables, false, None);
+        let items = self.any_entry(key).map_or_else(|| self.items(key).unwrap_or_default(), |entry| vec![entry]);
+        items.iter().map(|item| Self::read(self.walk, item, &mut read)).collect()
     }
 
-    /// A list of texts that is there and has something in it.
-    pub(super) fn need_texts(&self, key: &'static str, remedy: &str) -> Vec<String> {
-        match self.texts(key) {
-            None => {
-                self.missing(key, remedy);
-                Vec::new()
-            }
-            Some(items) => {
-                if items.is_empty() && matches!(self.place(key), Some(Place { value: Value::List(list), .. }) if list.is_empty())
-                {
-                    self.fault(key, format!("is an empty list: {remedy}"));
-                }
-                items
-            }
+    /// One of some words (the first is the default), or a table that is read with `read`.
+    pub(super) fn choice_or_table<T: Copy, const N: usize>(
+        &self,
+        key: &'static str,
+        words: [(&'static str, T); N],
+        read: impl FnOnce(&Table<'a>) -> T,
+    ) -> T {
+        let place = self.place(key);
+        let opened = matches!(place, Some(Place { value: Value::Table(_), .. }));
+        if opened || self.walk.questions.is_some() {
+            let read = self.table(key, read);
+            let shown = words.iter().map(|(word, _)| *word).collect();
+            self.ask(key, Shape::WordsOrTable(shown), false, words.first().map(|(word, _)| (*word).into()));
+            return read;
         }
-    }
-
-    /// A whole number within bounds, the default when absent.
-    pub(super) fn number(&self, key: &'static str, bounds: std::ops::RangeInclusive<u64>, default: u64) -> u64 {
-        self.place(key).map_or(default, |place| self.number_of(&place, &bounds, "").unwrap_or(default))
-    }
-
-    /// A whole number within bounds (given back as `None`: unlimited), the default when absent.
-    pub(super) fn limit(&self, key: &'static str, bounds: std::ops::RangeInclusive<u64>, default: u64) -> Option<u64> {
-        match self.place(key) {
-            None => Some(default),
-            Some(Place { value: Value::Text(text), .. }) if text == "unlimited" => None,
-            Some(place) => self.number_of(&place, &bounds, ", or unlimited"),
-        }
-    }
-
-    fn number_of(&self, place: &Place<'_>, bounds: &std::ops::RangeInclusive<u64>, or: &str) -> Option<u64> {
-        let wanted = || format!("a whole number from {} to {}{or}", bounds.start(), bounds.end());
-        match place.value {
-            Value::Integer(number) => match u64::try_from(*number).ok().filter(|number| bounds.contains(number)) {
-                Some(number) => Some(number),
-                None => {
-                    self.walk.fault(&place.path, place.line, format!("is out of range: it must be {}", wanted()));
-                    None
-                }
-            },
-            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Text(_) | Value::List(_) | Value::Table(_) => {
-                self.wrong(place, &wanted());
-                None
-            }
-        }
-    }
-
-    pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
-        match self.place(key) {
-            None => default,
-            Some(Place { value: Value::Bool(flag), .. }) => *flag,
-            Some(place) => {
-                self.wrong(&place, "true or false");
-                default
-            }
-        }
-    }
-
-    /// One of some words, with what each means; the first is the default.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
-        let place = self.place(key)?;
-        let found = match place.value {
-            Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, meaning)| *meaning),
-            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::List(_) | Value::Table(_) => None,
-        };
-        if found.is_none() {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.walk.fault(&place.path, place.line, format!("must be one of {}", known.join(", ")));
-        }
-        found
-    }
-
-    /// An address of an endpoint.
-    pub(super) fn url(&self, key: &'static str) -> Option<Url> {
-        let text = self.text(key)?;
-        let fit = |url: &Url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-                && url.fragment().is_none()
-        };
-        let url = Url::parse(&text).ok().filter(fit);
-        if url.is_none() {
-            self.fault(
-                key,
-                "is no address of an endpoint: write http:// or https://, a host and a path, without credentials or a query",
-            );
-        }
-        url
-    }
-
-    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
-    }
-
-    /// The content of the file that the key names.
-    pub(super) fn secret(&self, key: &'static str) -> Option<SecretString> {
-        let path = self.path(key)?;
-        Some(self.walk.secret(&self.place(key)?, &path))
-    }
-
-    pub(super) fn need_secret(&self, key: &'static str, remedy: &str) -> SecretString {
-        if !self.has(key) {
-            self.missing(key, remedy);
-        }
-        self.secret(key).unwrap_or_default()
+        self.choice(key, words)
     }
 
     /// A table below, read with `read`; absent reads as one without keys.
     pub(super) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Table<'a>) -> T) -> T {
-        static ABSENT: Value = Value::Null;
+        self.ask(key, Shape::Table { absent_is_empty: true }, false, None);
         let place = self.place(key).unwrap_or_else(|| Place { path: self.path_of(key), line: self.line, value: &ABSENT });
         Self::read(self.walk, &place, read)
     }
@@ -349,18 +244,40 @@ impl<'a> Table<'a> {
     /// A table below, if there is one.
     pub(super) fn table_if<T>(&self, key: &'static str, read: impl FnOnce(&Table<'a>) -> T) -> Option<T> {
         // A table that was opened and left empty is there, as in `json:`.
-        let there = self.place(key).is_some() || self.entries.contains_key(key);
-        there.then(|| self.table(key, read))
+        let there = self.place(key).is_some() || self.entries.contains_key(key) || self.walk.questions.is_some();
+        let value = there.then(|| self.table(key, read));
+        self.ask(key, Shape::Table { absent_is_empty: false }, false, None);
+        value
     }
 
-    /// Tables under names that the operator chose.
-    pub(super) fn named<T>(&self, key: &'static str, mut read: impl FnMut(&str, &Table<'a>) -> T) -> Vec<T> {
-        let Some(place) = self.place(key) else { return Vec::new() };
-        self.entries_of(&place).map(|(name, item)| Self::read(self.walk, &item, |table| read(name, table))).collect()
+    /// Tables under names that the operator chose, at least one; `what` says of what.
+    pub(super) fn need_named<T>(&self, key: &'static str, what: &str, mut read: impl FnMut(&str, &Table<'a>) -> T) -> Vec<T> {
+        self.ask(key, Shape::Named, true, None);
+        if let Some(entry) = self.any_entry(key) {
+            return vec![Self::read(self.walk, &entry, |table| read(ANY_NAME, table))];
+        }
+        let place = self.place(key);
+        if place.as_ref().is_none_or(|place| matches!(place.value, Value::Table(entries) if entries.is_empty())) {
+            self.fault(key, format!("is missing: describe at least one {what}"));
+        }
+        let Some(place) = place else { return Vec::new() };
+        let mut found = Vec::new();
+        for (name, item) in self.entries_of(&place) {
+            if !is_name(name) {
+                let problem = "its name does not fit: use letters, digits, dots, dashes and underscores, at most 64";
+                self.walk.fault(&item.path, item.line, problem);
+            }
+            found.push(Self::read(self.walk, &item, |table| read(name, table)));
+        }
+        if found.len() > NAMED_MAX {
+            self.fault(key, format!("has too many entries: at most {NAMED_MAX} are numbered"));
+        }
+        found
     }
 
     /// Lists of texts under names that the operator chose.
     pub(super) fn named_texts(&self, key: &'static str) -> Vec<(String, Vec<String>)> {
+        self.ask(key, Shape::NamedTexts, false, None);
         let Some(place) = self.place(key) else { return Vec::new() };
         let mut found = Vec::new();
         for (name, item) in self.entries_of(&place) {
@@ -376,6 +293,7 @@ impl<'a> Table<'a> {
 
     /// Texts under names that the operator chose; `scalars` takes numbers and flags too, as they are written.
     pub(super) fn named_text(&self, key: &'static str, scalars: bool) -> Vec<(String, String)> {
+        self.ask(key, Shape::NamedText { scalars }, false, None);
         let Some(place) = self.place(key) else { return Vec::new() };
         let mut found = Vec::new();
         for (name, item) in self.entries_of(&place) {
@@ -396,6 +314,48 @@ impl<'a> Table<'a> {
         found
     }
 
+    /// Exactly one of some keys must be there; which are is told by whoever read them.
+    pub(super) fn one_of<const N: usize>(&self, keys: [(&'static str, bool); N], remedy: &str) {
+        self.rule(|| Rule::OneOf(keys.iter().map(|(key, _)| *key).collect()));
+        let mut said = keys.iter().filter(|(_, there)| *there).map(|(key, _)| *key);
+        match (said.next(), said.next()) {
+            (Some(_), None) => {}
+            (Some(first), Some(second)) => self.fault(second, format!("stands beside {first}: remove one of them")),
+            (None, _) => {
+                let names: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+                self.walk.fault(&self.path, self.line, format!("must say one of {}: {remedy}", names.join(", ")));
+            }
+        }
+    }
+
+    /// A key that means something only beside another.
+    pub(super) fn goes_with(&self, key: &'static str, other: &'static str) {
+        self.rule(|| Rule::GoesWith { key, other });
+        if self.has(key) && !self.has(other) {
+            self.fault(key, format!("has no use without {other}: add that, or remove it"));
+        }
+    }
+
+    /// A key that means something only where `switch` says one of `words`.
+    pub(super) fn only_where(&self, key: &'static str, switch: &'static str, words: &'static [&'static str]) {
+        self.rule(|| Rule::OnlyWhere { key, switch, words });
+        if self.has(key) && !self.says(switch, words) {
+            self.fault(key, format!("has no use with this {switch}: choose {}, or remove it", words.join(" or ")));
+        }
+    }
+
+    /// A key that must be there where `switch` says one of `words`.
+    pub(super) fn needed_where(&self, key: &'static str, switch: &'static str, words: &'static [&'static str], remedy: &str) {
+        self.rule(|| Rule::NeededWhere { key, switch, words });
+        if !self.has(key) && self.says(switch, words) {
+            self.fault(key, format!("is missing: {remedy}"));
+        }
+    }
+
+    fn says(&self, switch: &'static str, words: &[&str]) -> bool {
+        matches!(self.place(switch), Some(Place { value: Value::Text(text), .. }) if words.contains(&text.as_str()))
+    }
+
     fn entries_of(&self, place: &Place<'a>) -> impl Iterator<Item = (&'a str, Place<'a>)> + use<'a> {
         let entries = match place.value {
             Value::Table(entries) => entries,
@@ -409,6 +369,15 @@ impl<'a> Table<'a> {
             .iter()
             .map(move |(name, node)| (name.as_str(), Place { path: join(&path, name), line: node.line, value: &node.value }))
     }
+}
+
+/// Names are numbered with 16 bits.
+pub(super) const NAMED_MAX: usize = 65_535;
+
+/// Whether an application, a connection or an export may have this name. [`super::schema::NAME_PATTERN`] says the same.
+fn is_name(name: &str) -> bool {
+    let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    fits && !name.is_empty() && name.len() <= 64
 }
 
 /// How many letters have to be put in, left out or changed to make one word the other (Levenshtein).

@@ -57,6 +57,13 @@ impl LetterReason {
             Self::RowRefused => "row_refused",
         }
     }
+
+    /// The reason of a word that [`Self::as_str`] gave.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let decode = DecodeFault::ALL.into_iter().map(Self::Decode);
+        decode.chain([Self::NoAddress, Self::InvalidAddress, Self::RowRefused]).find(|reason| reason.as_str() == word)
+    }
 }
 
 /// Where the original bytes are.

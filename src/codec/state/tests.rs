@@ -173,6 +173,18 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Every kind of key with bytes at random behind the version, hostile lengths and counts among them.
+    #[test]
+    fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..200), key in proptest::collection::vec(any::<u8>(), 0..40)) {
+        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e"] {
+            drop(decode(kind.as_bytes(), Some(&value)));
+            drop(decode(kind.as_bytes(), Some(&[&[1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], value.as_slice()].concat())));
+        }
+        drop(decode(&key, Some(&value)));
+    }
+}
+
 #[test]
 fn a_key_of_a_newer_kind_says_so() {
     assert_eq!(decode(b"suppression/1", None), Err(StateFault::Kind("suppression".to_owned())));

@@ -80,6 +80,9 @@ struct Activity {
     ends: UnixMillis,
     operation: Operation,
     state: ActivityState,
+    /// The state that it ends in, and the rows or contacts that it comes to before.
+    ending: ActivityState,
+    reaches: usize,
     file_name: Option<Text>,
     lists: Vec<u32>,
     work: Option<Work>,
@@ -116,15 +119,31 @@ const fn word(state: ActivityState) -> &'static str {
     }
 }
 
+/// How an activity is to end, and how many of its rows or contacts it comes to.
+fn ending(config: &VendorConfig, random: &mut fastrand::Rng, size: u64) -> (ActivityState, usize) {
+    let bad = config.bad_endings;
+    let mut below = 0;
+    let states = [
+        (ActivityState::Failed, bad.failed_percent),
+        (ActivityState::Cancelled, bad.cancelled_percent),
+        (ActivityState::TimedOut, bad.timed_out_percent),
+    ];
+    // Nothing is drawn where all end well, so that this choice changes no world that does not make it.
+    let drawn = if states.iter().all(|(_, percent)| *percent == 0) { u32::MAX } else { random.u32(..100) };
+    for (state, percent) in states {
+        below += u32::from(percent);
+        if drawn < below {
+            let done_percent = u64::from(random.u8(..=bad.done_percent_max.min(100)));
+            return (state, usize::try_from(size * done_percent / 100).unwrap_or(usize::MAX));
+        }
+    }
+    (ActivityState::Completed, usize::MAX)
+}
+
 fn hashes(account: &Account, work: &Work) -> Vec<u64> {
     match work {
-        Work::Import(import) => import.rows.iter().map(|row| text_hash(&row.address)).collect(),
-        Work::Remove(removal) => removal
-            .contacts(account)
-            .into_iter()
-            .filter_map(|number| account.contact(number))
-            .map(|c| text_hash(&c.address))
-            .collect(),
+        Work::Import(import) => import.hashes(),
+        Work::Remove(removal) => removal.contacts(account).into_iter().map(|number| text_hash(account.address(number))).collect(),
     }
 }
 
@@ -153,6 +172,7 @@ impl Activities {
             work_ms = time.base_ms + time.per_1000_rows_ms * size / 1_000;
             work_ms += work_ms * u64::from(random.u8(0..=time.jitter_percent)) / 100;
         }
+        let (ending, reaches) = ending(config, random, size);
         let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let mut starts = now.plus_ms(ms(queued_ms));
         if config.serial {
@@ -170,6 +190,8 @@ impl Activities {
             ends,
             operation,
             state: ActivityState::Initialized,
+            ending,
+            reaches,
             file_name,
             lists,
             work: Some(work),
@@ -194,7 +216,7 @@ impl Activities {
             match step {
                 Step::Start => activity.state = ActivityState::Processing,
                 Step::End => {
-                    activity.state = ActivityState::Completed;
+                    activity.state = activity.ending;
                     self.open -= 1;
                 }
             }
@@ -203,11 +225,11 @@ impl Activities {
             let now_s = u32::try_from(second(at)).unwrap_or(0);
             let rows = match &mut work {
                 Work::Import(import) => {
-                    (activity.counts, activity.errors) = import.apply(account, config, now_s);
+                    (activity.counts, activity.errors) = import.apply(account, config, now_s, activity.reaches);
                     import.records
                 }
                 Work::Remove(removal) => {
-                    activity.counts = removal.apply(account, now_s);
+                    activity.counts = removal.apply(account, now_s, activity.reaches);
                     activity.counts.items_total
                 }
             };
@@ -278,10 +300,9 @@ impl Activities {
     pub(super) fn listing(&self, account: &Account, query: &Query, now: UnixMillis) -> Result<Answer, Answer> {
         query.only(&["limit", "state"])?;
         let limit = query.limit(500)?;
-        let state = query.value("state");
-        if state
-            .is_some_and(|state| !["processing", "completed", "cancelled", "failed", "timed_out", "time_out"].contains(&state))
-        {
+        // The text of the method says time_out, its list of values timed_out.
+        let state = query.value("state").map(|state| if state == "time_out" { "timed_out" } else { state });
+        if state.is_some_and(|state| !["processing", "completed", "cancelled", "failed", "timed_out"].contains(&state)) {
             return Err(Answer::invalid("state does not have a valid value"));
         }
         let end = self.first + u32::try_from(self.kept.len()).unwrap_or(0);

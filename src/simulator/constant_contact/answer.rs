@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::model::time::UnixMillis;
 
@@ -14,8 +15,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, body: Bytes::from(body.to_string()) }
+    /// An answer of plain data, whose names of fields are texts: nothing in it can fail to be written.
+    pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        Self { status, body: Bytes::from(serde_json::to_vec(body).unwrap_or_default()) }
     }
 
     /// An error of the contacts services: an array.
@@ -29,6 +31,11 @@ impl Answer {
 
     pub(super) fn not_found(message: &str) -> Self {
         Self::error(StatusCode::NOT_FOUND, "contacts.api.not_found", message)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "The method is not one of this resource's.";
+        Self::error(StatusCode::METHOD_NOT_ALLOWED, "contacts.api.method_not_allowed", message)
     }
 
     pub(super) fn conflict(message: &str) -> Self {

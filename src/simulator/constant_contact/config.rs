@@ -28,6 +28,19 @@ pub enum Execution {
     AtEnd,
 }
 
+/// How often an activity ends otherwise than `completed`, in percent of all; the API has no way to ask for it, but names the states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BadEndings {
+    /// `failed`.
+    pub failed_percent: u8,
+    /// `cancelled`.
+    pub cancelled_percent: u8,
+    /// `timed_out`.
+    pub timed_out_percent: u8,
+    /// How much of its work such an activity did before it ended: all of it up to this part, by seed. What was done stays done.
+    pub done_percent_max: u8,
+}
+
 /// What happens to a file of more than 40,000 lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SurplusLines {
@@ -77,6 +90,8 @@ pub struct VendorConfig {
     pub header_counted: bool,
     /// When the work is done.
     pub execution: Execution,
+    /// Activities that do not complete. The default has none.
+    pub bad_endings: BadEndings,
     /// One activity at a time, in the order of creation (said of V2). The default is side by side.
     pub serial: bool,
     /// Files of more than 40,000 lines. The default refuses; the API's text has them "not processed".
@@ -109,6 +124,7 @@ impl Default for VendorConfig {
             import_revives_deleted: false,
             header_counted: true,
             execution: Execution::AtEnd,
+            bad_endings: BadEndings::default(),
             serial: false,
             surplus_lines: SurplusLines::Refused,
             import_bytes_max: 4_000_000,

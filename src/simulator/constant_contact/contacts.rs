@@ -1,7 +1,8 @@
 //! `GET /contacts`.
 
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -9,10 +10,27 @@ use super::{
     answer::{Answer, instant},
     query::Query,
 };
-use crate::model::{address, call::ContactStatus};
+use crate::model::{Text, address, call::ContactStatus};
 
-const KNOWN: [&str; 9] =
-    ["email", "lists", "status", "updated_after", "updated_before", "created_after", "include", "include_count", "limit"];
+/// All documented ones but `segment_id`: this account has no segments.
+const KNOWN: [&str; 14] = [
+    "email",
+    "lists",
+    "tags",
+    "status",
+    "sms_status",
+    "updated_after",
+    "updated_before",
+    "created_after",
+    "created_before",
+    "optout_after",
+    "optout_before",
+    "include",
+    "include_count",
+    "limit",
+];
+const SMS_STATUSES: [&str; 5] = ["all", "explicit", "unsubscribed", "pending_confirmation", "not_set"];
+const TAGS_FILTERED_MAX: usize = 50;
 const STATUSES: [&str; 7] = ["all", "active", "deleted", "not_set", "pending_confirmation", "temp_hold", "unsubscribed"];
 const INCLUDES: [&str; 6] = ["custom_fields", "list_memberships", "phone_numbers", "street_addresses", "taggings", "notes"];
 const LISTS_FILTERED_MAX: usize = 25;
@@ -26,9 +44,35 @@ struct Filter {
     active: bool,
     unsubscribed: bool,
     deleted: bool,
-    updated_after: Option<i64>,
-    updated_before: Option<i64>,
-    created_after: Option<i64>,
+    /// Tags, or a state for text messages that no contact here has.
+    none: bool,
+    updated: Span,
+    created: Span,
+    opted_out: Span,
+}
+
+/// From when to when, in seconds since 1970. Times are kept in whole seconds: one that may lie within is shown.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    after_s: Option<i64>,
+    before_s: Option<i64>,
+}
+
+impl Span {
+    fn parse(query: &Query, after: &str, before: &str) -> Result<Self, Answer> {
+        let seconds = |name: &str| {
+            let parsed = query.value(name).map(|text| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second));
+            parsed.transpose().map_err(|_| Answer::invalid(&format!("{name} does not have a valid value")))
+        };
+        Ok(Self { after_s: seconds(after)?, before_s: seconds(before)? })
+    }
+
+    /// Whether a time lies within; one that never was lies within no bound.
+    fn takes(self, at_s: Option<u32>) -> bool {
+        let within =
+            |at_s: i64| self.after_s.is_none_or(|after| at_s >= after) && self.before_s.is_none_or(|before| at_s <= before);
+        at_s.map_or(self.after_s.is_none() && self.before_s.is_none(), |at_s| within(i64::from(at_s)))
+    }
 }
 
 impl Filter {
@@ -48,10 +92,14 @@ impl Filter {
             lists.extend(account.list_number(id));
         }
         let email = query.value("email");
-        let seconds = |name| {
-            let parsed = query.value(name).map(|text| text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second));
-            parsed.transpose().map_err(|_| Answer::invalid(&format!("{name} does not have a valid value")))
-        };
+        let (tags, sms) = (query.values("tags"), query.values("sms_status"));
+        if tags.len() > TAGS_FILTERED_MAX {
+            return Err(Answer::invalid("tags must have at most 50 values"));
+        }
+        if sms.iter().any(|status| !SMS_STATUSES.contains(status)) {
+            return Err(Answer::invalid("sms_status does not have a valid value"));
+        }
+        let no_sms = !sms.is_empty() && !sms.iter().any(|status| ["all", "not_set"].contains(status));
         Ok(Self {
             email: email.and_then(|raw| address::normalise(raw).ok()).and_then(|address| account.find(&address)),
             by_email: email.is_some(),
@@ -60,29 +108,31 @@ impl Filter {
             active: statuses.is_empty() || has("active"),
             unsubscribed: statuses.is_empty() || has("unsubscribed"),
             deleted: has("deleted"),
-            updated_after: seconds("updated_after")?,
-            updated_before: seconds("updated_before")?,
-            created_after: seconds("created_after")?,
+            none: !tags.is_empty() || no_sms,
+            updated: Span::parse(query, "updated_after", "updated_before")?,
+            created: Span::parse(query, "created_after", "created_before")?,
+            opted_out: Span::parse(query, "optout_after", "optout_before")?,
         })
     }
 
-    fn takes(&self, contact: &Contact) -> bool {
-        let (created, updated) = (i64::from(contact.created_s), i64::from(contact.updated_s));
+    fn takes(&self, contact: &Contact, opted_out_s: impl FnOnce() -> Option<u32>) -> bool {
         let status = match contact.status {
             ContactStatus::Active => self.active,
             ContactStatus::Unsubscribed => self.unsubscribed,
             ContactStatus::Deleted => self.deleted,
         };
-        // Times are kept in whole seconds: one that may lie after the instant is shown.
         status
-            && self.updated_after.is_none_or(|after| updated >= after)
-            && self.updated_before.is_none_or(|before| updated <= before)
-            && self.created_after.is_none_or(|after| created >= after)
+            && !self.none
+            && self.updated.takes(Some(contact.updated_s))
+            && self.created.takes(Some(contact.created_s))
+            && self.opted_out.takes(opted_out_s())
     }
 
     /// The numbers from `first` on of the contacts that match, ascending.
     fn matching<'a>(&'a self, account: &'a Account, first: u32) -> Box<dyn Iterator<Item = u32> + 'a> {
-        let takes = move |&number: &u32| account.contact(number).is_some_and(|contact| self.takes(contact));
+        let takes = move |&number: &u32| {
+            account.contact(number).is_some_and(|contact| self.takes(contact, || account.opted_out_s(number)))
+        };
         if self.by_email {
             let on_list = |number: u32| !self.by_list || self.on_any_list(account, number);
             return Box::new(self.email.into_iter().filter(move |&number| number >= first && on_list(number)).filter(takes));
@@ -101,64 +151,108 @@ impl Filter {
     }
 }
 
-fn shown(account: &Account, number: u32, with_lists: bool) -> Value {
-    let Some(contact) = account.contact(number) else { return Value::Null };
-    let (created, updated) = (instant(i64::from(contact.created_s)), instant(i64::from(contact.updated_s)));
-    let mut email = json!({
-        "address": contact.address,
-        "permission_to_send": "implicit",
-        "created_at": created,
-        "updated_at": updated,
-        "opt_in_source": "Account",
-        "opt_in_date": created,
-        "confirm_status": "off",
-    });
-    let mut shown = Map::new();
-    shown.insert("contact_id".to_owned(), json!(account.contact_id(number)));
-    match contact.status {
-        ContactStatus::Active => {}
-        ContactStatus::Unsubscribed => {
-            email["permission_to_send"] = json!("unsubscribed");
-            email["opt_out_source"] = json!("Contact");
-            email["opt_out_date"] = json!(updated);
-        }
-        ContactStatus::Deleted => {
-            email["opt_out_source"] = json!("Account");
-            email["opt_out_date"] = json!(updated);
-            shown.insert("deleted_at".to_owned(), json!(updated));
-        }
+/// A contact as it is shown. Written straight from the account, because a list is scanned in pages of 500.
+#[derive(Serialize)]
+struct Shown<'a> {
+    contact_id: Uuid,
+    email_address: EmailAddress<'a>,
+    create_source: &'static str,
+    update_source: &'static str,
+    created_at: Text,
+    updated_at: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list_memberships: Option<Vec<Uuid>>,
+}
+
+#[derive(Serialize)]
+struct EmailAddress<'a> {
+    address: &'a str,
+    permission_to_send: &'static str,
+    created_at: Text,
+    updated_at: Text,
+    opt_in_source: &'static str,
+    opt_in_date: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_out_source: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_out_date: Option<Text>,
+    confirm_status: &'static str,
+}
+
+/// A page of contacts.
+#[derive(Serialize)]
+struct Page<'a> {
+    contacts: Vec<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contacts_count: Option<usize>,
+    #[serde(rename = "_links", skip_serializing_if = "Option::is_none")]
+    links: Option<Value>,
+}
+
+fn shown(account: &Account, number: u32, with_lists: bool) -> Option<Shown<'_>> {
+    let contact = account.contact(number)?;
+    let text = |at_s: u32| Text::from(instant(i64::from(at_s)));
+    let (created_at, updated_at) = (text(contact.created_s), text(contact.updated_s));
+    let opt_out_date = account.opted_out_s(number).map(text);
+    let (permission_to_send, opt_out_source, deleted_at) = match contact.status {
+        ContactStatus::Active => ("implicit", None, None),
+        ContactStatus::Unsubscribed => ("unsubscribed", Some("Contact"), None),
+        ContactStatus::Deleted => ("implicit", Some("Account"), opt_out_date.clone()),
+    };
+    Some(Shown {
+        contact_id: account.contact_id(number),
+        email_address: EmailAddress {
+            address: account.address(number),
+            permission_to_send,
+            created_at: created_at.clone(),
+            updated_at: updated_at.clone(),
+            opt_in_source: "Account",
+            opt_in_date: created_at.clone(),
+            opt_out_source,
+            opt_out_date,
+            confirm_status: "off",
+        },
+        create_source: "Account",
+        update_source: "Account",
+        created_at,
+        updated_at,
+        deleted_at,
+        list_memberships: with_lists.then(|| account.lists_of(number).collect()),
+    })
+}
+
+/// Whether the lists of a contact are asked for.
+fn with_lists(query: &Query) -> Result<bool, Answer> {
+    let includes = query.values("include");
+    if includes.iter().any(|include| !INCLUDES.contains(include)) {
+        return Err(Answer::invalid("include does not have a valid value"));
     }
-    shown.insert("email_address".to_owned(), email);
-    shown.insert("create_source".to_owned(), json!("Account"));
-    shown.insert("update_source".to_owned(), json!("Account"));
-    shown.insert("created_at".to_owned(), json!(created));
-    shown.insert("updated_at".to_owned(), json!(updated));
-    if with_lists {
-        shown.insert("list_memberships".to_owned(), json!(account.lists_of(number).collect::<Vec<_>>()));
-    }
-    Value::Object(shown)
+    Ok(includes.contains(&"list_memberships"))
+}
+
+/// `GET /contacts/{contact_id}`; a deleted contact is shown too.
+pub(super) fn one(account: &Account, id: &str, query: &Query) -> Result<Answer, Answer> {
+    query.only(&["include"])?;
+    let with_lists = with_lists(query)?;
+    let id: Uuid = id.parse().map_err(|_| Answer::not_found("contact_id is in an invalid format."))?;
+    let shown = account.contact_number(id).and_then(|number| shown(account, number, with_lists));
+    Ok(Answer::json(StatusCode::OK, &shown.ok_or_else(|| Answer::not_found("contact_id not found"))?))
 }
 
 /// `GET /contacts`.
 pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer> {
     query.only(&KNOWN)?;
     let limit = query.limit(500)?;
-    let includes = query.values("include");
-    if includes.iter().any(|include| !INCLUDES.contains(include)) {
-        return Err(Answer::invalid("include does not have a valid value"));
-    }
+    let with_lists = with_lists(query)?;
     let filter = Filter::parse(account, query)?;
     let first =
         query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
-    let with_lists = includes.contains(&"list_memberships");
     let mut rest = filter.matching(account, first);
-    let contacts: Vec<Value> = rest.by_ref().take(limit).map(|number| shown(account, number, with_lists)).collect();
-    let mut body = json!({ "contacts": contacts });
-    if query.flag("include_count")? {
-        body["contacts_count"] = json!(filter.matching(account, 0).count());
-    }
-    if let Some(next) = rest.next() {
-        body["_links"] = json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } });
-    }
-    Ok(Answer::json(StatusCode::OK, &body))
+    let contacts = rest.by_ref().take(limit).filter_map(|number| shown(account, number, with_lists)).collect();
+    let contacts_count = query.flag("include_count")?.then(|| filter.matching(account, 0).count());
+    let links =
+        rest.next().map(|next| json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } }));
+    Ok(Answer::json(StatusCode::OK, &Page { contacts, contacts_count, links }))
 }

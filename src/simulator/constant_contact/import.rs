@@ -1,7 +1,7 @@
 //! `POST /activities/contacts_file_import`: the multipart body, the file's rows, and what they do.
 
 use http::HeaderMap;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     account::{Account, Joined, list_numbers},
@@ -10,11 +10,7 @@ use super::{
     config::{SurplusLines, VendorConfig},
     members::Members,
 };
-use crate::model::{
-    Text,
-    address::{self, AddressFault},
-    call::ContactStatus,
-};
+use crate::model::{Text, address, call::ContactStatus, hash::text_hash};
 
 /// Lines of a file, header included.
 const LINES_MAX: usize = 40_000;
@@ -40,12 +36,38 @@ const COLUMNS: [&str; 15] = [
     "sms_consent_date",
 ];
 
-/// One row that can be processed.
+/// One row that can be processed; its address ends here in [`Rows::addresses`].
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) address: Text,
+struct Row {
     fields: u64,
+    address_end: u32,
     line: u32,
+}
+
+/// The rows that can be processed, their addresses one behind the other.
+#[derive(Debug, Default)]
+struct Rows {
+    rows: Vec<Row>,
+    addresses: String,
+}
+
+impl Rows {
+    fn push(&mut self, address: &str, fields: u64, line: u32) {
+        self.addresses.push_str(address);
+        // At most 40,000 addresses of a few dozen bytes.
+        let address_end = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        self.rows.push(Row { fields, address_end, line });
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &Row)> {
+        let mut begin = 0;
+        self.rows.iter().map(move |row| {
+            let end = row.address_end as usize;
+            let address = self.addresses.get(begin..end).unwrap_or_default();
+            begin = end;
+            (address, row)
+        })
+    }
 }
 
 /// A checked import, waiting for its time.
@@ -53,7 +75,7 @@ pub(super) struct Row {
 pub(super) struct Import {
     pub(super) file_name: Text,
     pub(super) lists: Vec<u32>,
-    pub(super) rows: Vec<Row>,
+    rows: Rows,
     /// Records of the file without the header.
     pub(super) records: u64,
     counts: Counts,
@@ -61,9 +83,9 @@ pub(super) struct Import {
 }
 
 /// The parts of a multipart body that the method knows.
-struct Form {
+struct Form<'b> {
     file_name: String,
-    file: Vec<u8>,
+    file: &'b [u8],
     list_ids: Vec<String>,
 }
 
@@ -88,14 +110,14 @@ fn parameter<'a>(header: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Answer> {
+fn form<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Form<'b>, Answer> {
     let media = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let boundary = parameter(media, "boundary").filter(|_| media.starts_with("multipart/form-data"));
     let boundary = boundary.ok_or_else(|| Answer::unsupported_media_type("the method takes multipart/form-data"))?;
     let malformed = || Answer::invalid("the multipart body is malformed");
     let delimiter = format!("\r\n--{boundary}");
     let mut rest = body.strip_prefix(&delimiter.as_bytes()[2..]).ok_or_else(malformed)?;
-    let mut form = Form { file_name: String::new(), file: Vec::new(), list_ids: Vec::new() };
+    let mut form = Form { file_name: String::new(), file: &[], list_ids: Vec::new() };
     while !rest.starts_with(b"--") {
         rest = rest.strip_prefix(b"\r\n").ok_or_else(malformed)?;
         let end = position(rest, b"\r\n\r\n").ok_or_else(malformed)?;
@@ -112,7 +134,7 @@ fn form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Answer> {
         match parameter(disposition, "name") {
             Some("file") => {
                 form.file_name = parameter(disposition, "filename").unwrap_or_default().to_owned();
-                form.file = content.to_vec();
+                form.file = content;
             }
             Some("list_ids") => {
                 let text = std::str::from_utf8(content).map_err(|_| malformed())?;
@@ -128,7 +150,7 @@ fn form(headers: &HeaderMap, body: &[u8]) -> Result<Form, Answer> {
 /// What a column is for.
 enum Column {
     Email,
-    Text { name: String, characters_max: usize },
+    Text { name_hash: u64, characters_max: usize },
 }
 
 fn column(name: &str) -> Result<Column, Answer> {
@@ -138,9 +160,9 @@ fn column(name: &str) -> Result<Column, Answer> {
     } else if name.strip_prefix("cf:").is_some_and(|field| !field.is_empty())
         || (name.starts_with("street") && COLUMNS.contains(&name))
     {
-        Ok(Column::Text { name: name.to_owned(), characters_max: CUSTOM_FIELD_CHARACTERS_MAX })
+        Ok(Column::Text { name_hash: text_hash(name), characters_max: CUSTOM_FIELD_CHARACTERS_MAX })
     } else if COLUMNS.contains(&name) {
-        Ok(Column::Text { name: name.to_owned(), characters_max: TEXT_CHARACTERS_MAX })
+        Ok(Column::Text { name_hash: text_hash(name), characters_max: TEXT_CHARACTERS_MAX })
     } else {
         Err(Answer::invalid("the file has a column heading that the method does not know"))
     }
@@ -160,7 +182,28 @@ fn columns(header: &csv::ByteRecord) -> Result<Vec<Column>, Answer> {
     Ok(columns)
 }
 
+/// Whether an address is in the form that [`address::normalise`] gives, as nearly all are: seen in one pass, without a copy.
+fn is_normal(text: &str) -> bool {
+    let (mut at, mut dot, mut before) = (None, false, b'.');
+    for (place, byte) in text.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'+' => {}
+            b'.' if at.is_none() => {}
+            b'.' if before != b'.' && before != b'@' => dot = true,
+            b'@' if at.is_none() && place > 0 => at = Some(place),
+            _ => return false,
+        }
+        before = byte;
+    }
+    dot && before != b'.' && text.len() <= address::ADDRESS_BYTES_MAX
+}
+
 impl Import {
+    /// [`text_hash`] of the addresses that it touches.
+    pub(super) fn hashes(&self) -> Vec<u64> {
+        self.rows.iter().map(|(address, _)| text_hash(address)).collect()
+    }
+
     /// Checks a request, and the rows of its file; nothing is done yet.
     pub(super) fn parse(account: &Account, config: &VendorConfig, headers: &HeaderMap, body: &[u8]) -> Result<Self, Answer> {
         let form = form(headers, body)?;
@@ -177,12 +220,12 @@ impl Import {
             let cut = &form.file[..config.import_bytes_max];
             cut.iter().rposition(|&byte| byte == b'\n').map_or(&cut[..0], |end| &cut[..=end])
         } else {
-            &form.file[..]
+            form.file
         };
         let mut import = Self {
             file_name: Text::from(form.file_name),
             lists,
-            rows: Vec::new(),
+            rows: Rows::default(),
             records: 0,
             counts: Counts::default(),
             errors: Vec::new(),
@@ -224,35 +267,36 @@ impl Import {
     }
 
     fn row(&mut self, line: u32, columns: &[Column], record: &csv::ByteRecord, config: &VendorConfig) {
-        let mut fields = Xxh3::new();
-        let (mut address, mut supplied) = (Err(AddressFault::Empty), false);
+        let mut fields = 0;
+        let mut raw = "";
         for (column, value) in columns.iter().zip(record) {
             let Ok(value) = std::str::from_utf8(value) else {
                 self.counts.error += 1;
                 return self.error(line, "Text is not UTF-8", config);
             };
             match column {
-                Column::Email => address = address::normalise(value),
-                Column::Text { name, characters_max } => {
+                Column::Email => raw = value,
+                Column::Text { name_hash, characters_max } => {
                     if value.len() > *characters_max && value.chars().count() > *characters_max {
                         self.counts.error += 1;
                         return self.error(line, "Value too long", config);
                     }
                     if !value.is_empty() {
-                        supplied = true;
-                        for text in [name.as_str(), value] {
-                            fields.update(&text.len().to_le_bytes());
-                            fields.update(text.as_bytes());
-                        }
+                        fields = xxh3_64_with_seed(value.as_bytes(), fields ^ name_hash);
                     }
                 }
             }
         }
+        let normalised;
+        let address = if is_normal(raw) {
+            Some(raw)
+        } else {
+            normalised = address::normalise(raw).ok();
+            normalised.as_deref()
+        };
         match address {
-            Ok(address) if address.len() <= config.address_bytes_max => {
-                self.rows.push(Row { address, fields: if supplied { fields.digest() } else { 0 }, line });
-            }
-            Ok(_) | Err(_) => {
+            Some(address) if address.len() <= config.address_bytes_max => self.rows.push(address, fields, line),
+            Some(_) | None => {
                 self.counts.correctable += 1;
                 self.error(line, "Invalid email", config);
             }
@@ -265,16 +309,23 @@ impl Import {
         }
     }
 
-    /// Does what the file says; rows with one address are one contact.
-    pub(super) fn apply(&mut self, account: &mut Account, config: &VendorConfig, now_s: u32) -> (Counts, Vec<String>) {
+    /// Does what the first `rows_max` rows of the file say; rows with one address are one contact.
+    pub(super) fn apply(
+        &mut self,
+        account: &mut Account,
+        config: &VendorConfig,
+        now_s: u32,
+        rows_max: usize,
+    ) -> (Counts, Vec<String>) {
         let mut seen = Members::default();
-        for row in std::mem::take(&mut self.rows) {
-            let number = account.find_or_create(&row.address, now_s);
+        for (address, row) in std::mem::take(&mut self.rows).iter().take(rows_max) {
+            let Some(number) = account.find_or_create(address, now_s) else { continue };
             let again = !seen.insert(number);
-            let Some(contact) = account.contacts.get_mut(number as usize) else { continue };
-            if contact.status == ContactStatus::Deleted && config.import_revives_deleted {
-                contact.status = ContactStatus::Active;
+            let deleted = account.contact(number).is_some_and(|contact| contact.status == ContactStatus::Deleted);
+            if deleted && config.import_revives_deleted {
+                account.set_status(number, ContactStatus::Active, now_s);
             }
+            let Some(contact) = account.contacts.get_mut(number as usize) else { continue };
             let may_join = match contact.status {
                 ContactStatus::Active => true,
                 ContactStatus::Unsubscribed | ContactStatus::Deleted => false,
@@ -300,5 +351,28 @@ impl Import {
             }
         }
         (self.counts, std::mem::take(&mut self.errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is taken without a copy is what the long way gives.
+        #[test]
+        fn an_address_in_its_normal_form_is_its_own(text in "[a-zA-Z0-9.+_@ ,é-]{0,24}") {
+            if is_normal(&text) {
+                prop_assert_eq!(address::normalise(&text), Ok(Text::new(&text)));
+            }
+        }
+
+        #[test]
+        fn usual_addresses_are_in_their_normal_form(local in "[a-z0-9._+-]{1,20}", domain in "[a-z0-9-]{1,9}(\\.[a-z0-9-]{1,9}){1,2}") {
+            let address = format!("{local}@{domain}");
+            prop_assert!(is_normal(&address), "{}", address);
+        }
     }
 }

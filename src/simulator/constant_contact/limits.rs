@@ -52,7 +52,7 @@ pub(super) enum Excess {
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     keys: BTreeMap<Text, KeyUse>,
-    tokens: Window,
+    tokens: BTreeMap<Text, Window>,
     pub(super) max_in_a_second: u64,
     pub(super) by_day: BTreeMap<i64, u64>,
     pub(super) violations: Vec<Violation>,
@@ -93,15 +93,16 @@ impl Limits {
         None
     }
 
-    /// Counts a request to the token endpoint; true when it is above its limit.
-    pub(super) fn token_exceeds(&mut self, now: UnixMillis, per_second: Option<u32>) -> bool {
-        let before = self.tokens.slide(now);
-        if per_second.is_some_and(|max| before >= max as usize) {
-            self.violation("token_calls_per_second", now, format!("after {before} in the second before it"));
-            return true;
+    /// Counts a request of an API key to the token endpoint; true when it is above its limit.
+    pub(super) fn token_exceeds(&mut self, key: &str, now: UnixMillis, per_second: Option<u32>) -> bool {
+        let window = self.tokens.entry(Text::new(key)).or_default();
+        let before = window.slide(now);
+        if per_second.is_none_or(|max| before < max as usize) {
+            window.0.push_back(now);
+            return false;
         }
-        self.tokens.0.push_back(now);
-        false
+        self.violation("token_calls_per_second", now, format!("after {before} in the second before it"));
+        true
     }
 
     fn violation(&mut self, rule: &'static str, at: UnixMillis, detail: String) {

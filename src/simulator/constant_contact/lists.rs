@@ -9,7 +9,7 @@ use super::{
     answer::{Answer, instant},
     query::Query,
 };
-use crate::model::call::ContactStatus;
+use crate::model::{Text, call::ContactStatus};
 
 const NAME_CHARACTERS_MAX: usize = 255;
 
@@ -34,7 +34,10 @@ fn shown(account: &Account, number: u32, count: Option<Count>) -> Value {
     let at = instant(i64::from(list.created_s));
     shown.insert("list_id".to_owned(), json!(account.list_id(number)));
     shown.insert("name".to_owned(), json!(list.name));
-    shown.insert("favorite".to_owned(), json!(false));
+    if let Some(description) = &list.description {
+        shown.insert("description".to_owned(), json!(description));
+    }
+    shown.insert("favorite".to_owned(), json!(list.favorite));
     shown.insert("created_at".to_owned(), json!(at));
     shown.insert("updated_at".to_owned(), json!(at));
     if let Some(count) = count {
@@ -106,6 +109,19 @@ pub(super) fn create(account: &mut Account, body: &Value, now_s: u32) -> Result<
     if account.lists.len() >= LISTS_MAX {
         return Err(Answer::invalid("an account has at most 1000 lists"));
     }
+    let description = match body.get("description") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(Text::new(text)),
+        Some(_) => return Err(Answer::invalid("description does not have a valid value")),
+    };
+    let favorite = match body.get("favorite") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(favorite)) => *favorite,
+        Some(_) => return Err(Answer::invalid("favorite does not have a valid value")),
+    };
     let number = account.create_list(name, now_s);
+    if let Some(list) = account.lists.get_mut(number as usize) {
+        (list.description, list.favorite) = (description, favorite);
+    }
     Ok(Answer::json(StatusCode::CREATED, &shown(account, number, None)))
 }

@@ -33,13 +33,13 @@ use self::{
     ids::Ids,
     import::Import,
     limits::{Excess, Limits},
-    oauth::{Bearer, Oauth},
+    oauth::{Bearer, Oauth, TokenRequest},
     query::Query,
     removal::Removal,
 };
 pub use self::{
     activities::{Applied, OpenActivity},
-    config::{ActivityTime, Execution, OauthClient, SurplusLines, VendorConfig},
+    config::{ActivityTime, BadEndings, Execution, OauthClient, SurplusLines, VendorConfig},
     limits::Violation,
     report::{ListReport, Report},
 };
@@ -114,7 +114,7 @@ impl Vendor {
             account: Account::new(Ids::new(config.seed)),
             activities: Activities::default(),
             limits: Limits::default(),
-            oauth: Oauth::new(&config),
+            oauth: Oauth::new(&config, now),
             by_kind: BTreeMap::new(),
             refused_by_status: BTreeMap::new(),
             config,
@@ -156,11 +156,12 @@ impl Vendor {
         if request.method() != Method::POST {
             return Err(Answer::oauth(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "The method is POST."));
         }
-        if self.limits.token_exceeds(self.now, self.config.token_calls_per_second) {
+        let request = TokenRequest::parse(request.headers(), request.uri().query(), request.body());
+        let key = request.client_id().unwrap_or(ANY_KEY);
+        if self.limits.token_exceeds(key, self.now, self.config.token_calls_per_second) {
             return Err(Answer::throttled());
         }
-        let query = request.uri().query();
-        self.oauth.token(&self.config, self.account.ids, self.now, request.headers(), query, request.body())
+        self.oauth.token(&self.config, self.account.ids, self.now, &request)
     }
 
     /// The API key behind the request's bearer token.
@@ -197,6 +198,7 @@ impl Vendor {
             ("POST", ["contact_lists"]) => lists::create(&mut self.account, &json_body(request)?, now_s),
             ("GET", ["contact_lists", id]) => lists::one(&self.account, id, &query),
             ("GET", ["contacts"]) => contacts::listing(&self.account, &query),
+            ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query),
             ("POST", ["activities", "contacts_file_import"]) => {
                 let import = Import::parse(&self.account, &self.config, request.headers(), request.body())?;
                 Ok(self.queue(Work::Import(import)))
@@ -207,6 +209,8 @@ impl Vendor {
             }
             ("GET", ["activities"]) => self.activities.listing(&self.account, &query, self.now),
             ("GET", ["activities", id]) => self.activities.one(&self.account, id, self.now),
+            (_, ["contact_lists" | "contacts" | "activities"] | ["contact_lists" | "contacts", _])
+            | (_, ["activities", "contacts_file_import" | "remove_list_memberships"]) => Err(Answer::method_not_allowed()),
             _ => Err(Answer::not_found("no such resource")),
         }
     }
@@ -254,8 +258,7 @@ impl Vendor {
     #[must_use]
     pub fn list_members(&self, list: ListId) -> Vec<Text> {
         let numbers = self.account.list_number(list).into_iter().flat_map(|number| self.account.members(number));
-        let mut addresses: Vec<Text> =
-            numbers.filter_map(|number| self.account.contact(number)).map(|contact| contact.address.clone()).collect();
+        let mut addresses: Vec<Text> = numbers.map(|number| Text::new(self.account.address(number))).collect();
         addresses.sort_unstable();
         addresses
     }
@@ -278,7 +281,7 @@ impl Vendor {
     pub fn plant_contact(&mut self, planted: &PlantedContact) -> bool {
         let Ok(address) = address::normalise(&planted.address) else { return false };
         let now_s = self.now_s();
-        let number = self.account.find_or_create(&address, now_s);
+        let Some(number) = self.account.find_or_create(&address, now_s) else { return false };
         self.account.set_status(number, planted.status, now_s);
         if planted.status == ContactStatus::Deleted {
             return true;

@@ -13,6 +13,39 @@ use super::{
 };
 use crate::model::{Text, time::UnixMillis};
 
+/// A refresh token that is not used for 180 days serves no more, rotating or not (said by the vendor's staff).
+const REFRESH_TOKEN_LIFE_MS: i64 = 180 * 86_400_000;
+
+/// A request to the token endpoint, taken apart.
+#[derive(Debug)]
+pub(super) struct TokenRequest {
+    client: Option<(String, String)>,
+    pairs: Vec<(String, String)>,
+}
+
+impl TokenRequest {
+    pub(super) fn parse(headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Self {
+        // The vendor's own examples put the parameters into the query; clients put them into the form.
+        let mut pairs = pairs_of(body);
+        pairs.extend(pairs_of(query.unwrap_or_default().as_bytes()));
+        let mut request = Self { client: basic(headers), pairs };
+        if request.client.is_none() {
+            let secret = request.value("client_secret").unwrap_or_default().to_owned();
+            request.client = request.value("client_id").map(|id| (id.to_owned(), secret));
+        }
+        request
+    }
+
+    /// The API key that asks; none when it does not say.
+    pub(super) fn client_id(&self) -> Option<&str> {
+        self.client.as_ref().map(|(id, _)| id.as_str())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
 #[derive(Debug)]
 struct Issued {
     client_id: Text,
@@ -31,15 +64,18 @@ pub(super) enum Bearer {
 #[derive(Debug, Default)]
 pub(super) struct Oauth {
     access: BTreeMap<Text, Issued>,
-    /// Refresh tokens that serve, and whose they are; with any client accepted, unknown ones serve too.
-    refresh: BTreeMap<Text, Text>,
+    /// Refresh tokens that serve, whose they are and until when; with any client accepted, unknown ones serve too.
+    refresh: BTreeMap<Text, Issued>,
     used_up: BTreeSet<Text>,
     issued: u64,
 }
 
 impl Oauth {
-    pub(super) fn new(config: &VendorConfig) -> Self {
-        let refresh = config.oauth_clients.iter().map(|client| (Text::new(&client.refresh_token), Text::new(&client.client_id)));
+    pub(super) fn new(config: &VendorConfig, now: UnixMillis) -> Self {
+        let refresh = config.oauth_clients.iter().map(|client| {
+            let issued = Issued { client_id: Text::new(&client.client_id), expires: now.plus_ms(REFRESH_TOKEN_LIFE_MS) };
+            (Text::new(&client.refresh_token), issued)
+        });
         Self { refresh: refresh.collect(), ..Self::default() }
     }
 
@@ -63,32 +99,24 @@ impl Oauth {
         config: &VendorConfig,
         ids: Ids,
         now: UnixMillis,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        body: &[u8],
+        request: &TokenRequest,
     ) -> Result<Answer, Answer> {
-        // The vendor's own examples put the parameters into the query; clients put them into the form.
-        let mut pairs = pairs_of(body);
-        pairs.extend(pairs_of(query.unwrap_or_default().as_bytes()));
-        let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let invalid_client =
             || Answer::oauth(StatusCode::UNAUTHORIZED, "invalid_client", "The client is unknown or its secret is wrong.");
-        let (client_id, client_secret) = basic(headers)
-            .or_else(|| Some((value("client_id")?.to_owned(), value("client_secret").unwrap_or_default().to_owned())))
-            .ok_or_else(invalid_client)?;
+        let (client_id, client_secret) = request.client.as_ref().ok_or_else(invalid_client)?;
         let known =
-            config.oauth_clients.iter().any(|client| client.client_id == client_id && client.client_secret == client_secret);
+            config.oauth_clients.iter().any(|client| client.client_id == *client_id && client.client_secret == *client_secret);
         if !known && !config.oauth_clients.is_empty() {
             return Err(invalid_client());
         }
         let bad_request = |error, description| Answer::oauth(StatusCode::BAD_REQUEST, error, description);
-        if value("grant_type") != Some("refresh_token") {
+        if request.value("grant_type") != Some("refresh_token") {
             return Err(bad_request("unsupported_grant_type", "The grant type is not supported here."));
         }
-        let presented = value("refresh_token").filter(|token| !token.is_empty());
+        let presented = request.value("refresh_token").filter(|token| !token.is_empty());
         let presented = presented.ok_or_else(|| bad_request("invalid_request", "refresh_token is missing."))?;
         let serves = match self.refresh.get(presented) {
-            Some(owner) => *owner == client_id,
+            Some(issued) => issued.client_id == client_id.as_str() && now < issued.expires,
             None => config.oauth_clients.is_empty() && !self.used_up.contains(presented),
         };
         if !serves {
@@ -102,10 +130,11 @@ impl Oauth {
         } else {
             presented.to_owned()
         };
-        self.refresh.insert(Text::new(&refresh), Text::new(&client_id));
+        let issued = |life_ms| Issued { client_id: Text::new(client_id), expires: now.plus_ms(life_ms) };
+        self.refresh.insert(Text::new(&refresh), issued(REFRESH_TOKEN_LIFE_MS));
         let access = ids.token("a-", self.issued * 2 + 1);
         let life_ms = i64::try_from(config.access_token_life_s.saturating_mul(1_000)).unwrap_or(i64::MAX);
-        self.access.insert(Text::new(&access), Issued { client_id: Text::from(client_id), expires: now.plus_ms(life_ms) });
+        self.access.insert(Text::new(&access), issued(life_ms));
         let body = json!({
             "access_token": access,
             "token_type": "Bearer",

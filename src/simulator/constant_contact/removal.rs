@@ -106,14 +106,15 @@ impl Removal {
         }
     }
 
-    /// Takes the contacts off the lists; ids that are unknown, and contacts that are on none of them, change nothing.
-    pub(super) fn apply(&self, account: &mut Account, now_s: u32) -> Counts {
+    /// Takes the first `contacts_max` contacts off the lists; ids that are unknown, and contacts that are on none of them, change nothing.
+    pub(super) fn apply(&self, account: &mut Account, now_s: u32, contacts_max: usize) -> Counts {
         let total = self.size(account);
-        for number in self.contacts(account) {
+        for number in self.contacts(account).into_iter().take(contacts_max) {
             for &list in &self.lists {
                 account.leave(number, list, now_s);
             }
         }
-        Counts { items_total: total, items_completed: total, lists: self.lists.len() as u64, ..Counts::default() }
+        let done = total.min(contacts_max as u64);
+        Counts { items_total: total, items_completed: done, lists: self.lists.len() as u64, ..Counts::default() }
     }
 }
