@@ -14,6 +14,8 @@ use super::tree::Value;
 use super::walk::{Place, Table};
 use super::{ApplicationConfig, Backfill, ConnectionConfig, ExistingMembers, ExportConfig, TokenStore};
 
+/// Profiles that an export moves in any 60 minutes unless its configuration says otherwise.
+pub const PROFILES_PER_HOUR_MAX: u64 = 1_000_000;
 /// The team that may use every connection and needs no entry under `teams`.
 const ADMINISTRATORS: &str = "administrators";
 
@@ -284,7 +286,7 @@ fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connection
             .unwrap_or(NoAddress::Skip),
         on_exit: table.choice("on_exit", &[("remove", OnExit::Remove), ("keep", OnExit::Keep)]).unwrap_or(OnExit::Remove),
         removal_strategies,
-        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, 1_000_000),
+        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, PROFILES_PER_HOUR_MAX),
         weight: narrow(table.number("weight", 1..=1000, 1)),
         starts_at_once: table.choice("starts", &[("when_run", false), ("at_once", true)]).unwrap_or(false),
     }

@@ -103,7 +103,8 @@ impl Fold {
     #[must_use]
     pub fn compare(&self, list: usize, people: People, vendor: &Vendor, id: Option<ListId>) -> Comparison {
         let mut seen = vec![0_u64; self.lists[list].profiles.len().div_ceil(64)];
-        let (mut comparison, mut scratch) = (Comparison { expected: self.expected(list), ..Comparison::default() }, String::new());
+        let (mut comparison, mut scratch) =
+            (Comparison { expected: self.expected(list), ..Comparison::default() }, String::new());
         let mut found = 0;
         for address in id.into_iter().flat_map(|id| vendor.members(id)) {
             comparison.members += 1;
@@ -112,7 +113,11 @@ impl Fold {
                 Some(profile) => {
                     let (word, bit) = (profile as usize / 64, 1 << (profile % 64));
                     // The same address twice would be a surplus too.
-                    if seen[word] & bit == 0 { found += 1 } else { comparison.surplus += 1 }
+                    if seen[word] & bit == 0 {
+                        found += 1
+                    } else {
+                        comparison.surplus += 1
+                    }
                     seen[word] |= bit;
                 }
             }
