@@ -79,7 +79,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
     {
         note(&format!("given up: {reason}"));
     }
-    let text = if arguments.json { format!("{}\n", serde_json::json!(outcome.figures)) } else { outcome.summary() };
+    let text = if arguments.json { outcome.figures.json() } else { outcome.summary() };
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => {}

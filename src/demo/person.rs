@@ -131,15 +131,26 @@ impl People {
         pick(&TIERS, self.chance(profile) >> 24)
     }
 
-    /// Writes the address, in the form in which lists hold it.
+    /// Writes the address, in the form in which lists hold it; about 25 bytes, as addresses are.
     pub fn address(self, profile: u32, out: &mut String) {
         out.clear();
         let chance = self.chance(profile);
-        out.push_str(pick(&FIRST_NAMES, chance));
+        let (first, last) = (pick(&FIRST_NAMES, chance), pick(&LAST_NAMES, chance >> 8).1);
+        match (chance >> 32) % 10 {
+            0..5 => out.push_str(first),
+            5..9 => {
+                out.extend(first.chars().take(1));
+                out.push_str(last);
+            }
+            _ => {
+                out.push_str(first);
+                out.push('.');
+                out.push_str(last);
+            }
+        }
         out.make_ascii_lowercase();
-        let (last, domain) = (pick(&LAST_NAMES, chance >> 8).1, pick(&DOMAINS, chance >> 16));
         // Writing to a String cannot fail.
-        let _ok = write!(out, ".{last}{profile}@{domain}");
+        let _ok = write!(out, "{profile}@{}", pick(&DOMAINS, chance >> 16));
     }
 
     /// Whose address this is, if it is one of ours; `scratch` is room to work in.

@@ -61,6 +61,17 @@ pub struct Figures {
     pub peak_rss_bytes: u64,
 }
 
+impl Figures {
+    /// One line of JSON, its keys in the order above.
+    #[must_use]
+    pub fn json(&self) -> String {
+        match serde_json::to_string(self) {
+            Ok(text) => text + "\n",
+            Err(error) => unreachable!("numbers and names of ours: {error}"),
+        }
+    }
+}
+
 /// Rows of completed activities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Applied {

@@ -11,7 +11,8 @@ use crate::{
     shell::{
         clock,
         simulator_host::{SharedVendor, SimulatorHost, wall},
-        stage::{Stage, StageFault, StageOptions, StageView},
+        stage::{Stage, StageFault, StageOptions},
+        view::ShardView,
     },
     simulator::constant_contact::Vendor,
     telemetry::Telemetry,
@@ -147,11 +148,14 @@ pub async fn run(options: DemoOptions, tell: &mut dyn FnMut(News<'_>)) -> Result
     let feed = feed(options, &config, &brokers)?;
     let mut flow = Flow { feed, telemetry: Arc::clone(&telemetry), began_at: None, ended_at: None, given_up: None };
     let flowed = flow.until_done(&mut stage, tell).await;
+    if let Err(fault @ DemoFault::Stage(_)) = flowed {
+        // It has ended by itself: there is nothing left to stop.
+        return Err(fault);
+    }
     let view = stage.view();
-    // Its memory goes before the lists are compared; an interrupted run leaves the group in order too.
-    let stopped = stage.stop().await;
+    // An interrupted run leaves the group in order too; and the stage's memory goes before the lists are compared.
+    stage.stop().await?;
     flowed?;
-    stopped?;
 
     let feed = &flow.feed;
     let (events, undecodable, offsets_produced) = (feed.records(), feed.undecodable(), feed.offsets_produced());
@@ -246,7 +250,7 @@ impl Flow {
                 _ = looks.tick() => {}
             }
             let (view, now) = (stage.view(), clock::mono());
-            if view.shards.is_empty() && self.began_at.is_none() {
+            if view.is_empty() && self.began_at.is_none() {
                 // Not owned yet: the pace counts from where there is somebody to keep it.
                 if now.since_ms(moved_at) > STALLED_MS {
                     self.given_up = Some("the stage was given no shard".to_owned());
@@ -276,8 +280,8 @@ impl Flow {
         }
     }
 
-    fn progress(&self, view: &StageView, read: &[NextOffset], committed: &[NextOffset]) -> Progress {
-        let exports = view.shards.iter().flat_map(|shard| &shard.snapshot.exports);
+    fn progress(&self, view: &[ShardView], read: &[NextOffset], committed: &[NextOffset]) -> Progress {
+        let exports = view.iter().flat_map(|shard| &shard.snapshot.exports);
         let offsets = |of: &[NextOffset]| sum(of.iter().map(|next| next.offset));
         Progress {
             produced: self.feed.records(),
@@ -289,14 +293,14 @@ impl Flow {
     }
 }
 
-fn readers(view: &StageView) -> Vec<NextOffset> {
+fn readers(view: &[ShardView]) -> Vec<NextOffset> {
     // The slowest reader counts, where several shards read the source.
-    let all = view.shards.iter().map(|shard| &shard.snapshot.reader[..]);
+    let all = view.iter().map(|shard| &shard.snapshot.reader[..]);
     slowest(all)
 }
 
-fn committed(view: &StageView) -> Vec<NextOffset> {
-    slowest(view.shards.iter().map(|shard| &shard.committed[..]))
+fn committed(view: &[ShardView]) -> Vec<NextOffset> {
+    slowest(view.iter().map(|shard| &shard.committed[..]))
 }
 
 fn slowest<'a>(shards: impl Iterator<Item = &'a [NextOffset]>) -> Vec<NextOffset> {
@@ -308,9 +312,9 @@ fn slowest<'a>(shards: impl Iterator<Item = &'a [NextOffset]>) -> Vec<NextOffset
 }
 
 /// Why nothing moves, in the stage's own words.
-fn stalled(view: &StageView) -> String {
-    let mut reasons = Vec::new();
-    for snapshot in view.shards.iter().map(|shard| &shard.snapshot) {
+fn stalled(view: &[ShardView]) -> String {
+    let mut reasons: Vec<String> = view.iter().filter_map(|shard| shard.problem.clone()).collect();
+    for snapshot in view.iter().map(|shard| &shard.snapshot) {
         reasons.extend(snapshot.held.map(|reason| format!("the shard is held: {}", reason.explain())));
         let holders = (snapshot.applications.iter().map(|of| (&of.name, of.held)))
             .chain(snapshot.connections.iter().map(|of| (&of.name, of.held)))
