@@ -95,12 +95,11 @@ pub enum ProduceFault {
 
 impl ProduceOptions {
     fn plan(&self) -> Result<Plan, ProduceFault> {
-        let most = u8::try_from(SEGMENTS_MAX).unwrap_or(u8::MAX);
         if !(PROFILES_MIN..=PROFILES_MAX).contains(&self.profiles) {
             return Err(ProduceFault::Usage(format!("--profiles must be from {PROFILES_MIN} to {PROFILES_MAX}")));
         }
-        if !(1..=most).contains(&self.segments) {
-            return Err(ProduceFault::Usage(format!("--segments must be from 1 to {most}")));
+        if !(1..=SEGMENTS_MAX).contains(&self.segments) {
+            return Err(ProduceFault::Usage(format!("--segments must be from 1 to {SEGMENTS_MAX}")));
         }
         if self.rate == Some(0) {
             return Err(ProduceFault::Usage("--rate must be at least 1: leave it out for as fast as it goes".to_owned()));

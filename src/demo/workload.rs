@@ -15,7 +15,7 @@ use super::person::mix;
 pub type SegmentNumber = u8;
 
 /// The most segments that a workload may have.
-pub const SEGMENTS_MAX: usize = 200;
+pub const SEGMENTS_MAX: u8 = 200;
 /// The fewest profiles among which each kind is found.
 pub const PROFILES_MIN: u32 = 200;
 /// A duplicate, an update or a second segment follows after at most so many records.
@@ -52,7 +52,7 @@ impl Segments {
     /// A further one, `segment-unknown`, is there to be filtered.
     #[must_use]
     pub fn numbered(count: u8) -> Self {
-        let count = count.clamp(1, SEGMENTS_MAX as u8);
+        let count = count.clamp(1, SEGMENTS_MAX);
         let homes = (count - 1).max(1);
         let names = (1..=count).map(|number| format!("segment-{number}")).chain(["segment-unknown".to_owned()]).collect();
         let sibling = |segment: u8| Some(segment ^ 1).filter(|other| *other < homes);
