@@ -469,6 +469,9 @@ pub(super) mod tests {
         assert_eq!(Workload::len_of(&plan(1_000, 1)), records(plan(1_000, 1)).len() as u64);
     }
 
+    /// One profile's changes, each with its event's number.
+    type Heard = [(u64, Change)];
+
     #[test]
     fn a_small_workload_has_each_kind() {
         let records = records(plan(PROFILES_MIN, 3));
@@ -482,8 +485,8 @@ pub(super) mod tests {
             })
             .collect::<Vec<_>>()
         };
-        let any = |test: &dyn Fn(&[(u64, Change)]) -> bool| profiles.iter().any(|profile| test(&changes(*profile)));
-        let kinds = |of: &[(u64, Change)]| of.iter().map(|(_, change)| change.kind).collect::<Vec<_>>();
+        let any = |test: &dyn Fn(&Heard) -> bool| profiles.iter().any(|profile| test(&changes(*profile)));
+        let kinds = |of: &Heard| of.iter().map(|(_, change)| change.kind).collect::<Vec<_>>();
         let (entered, exited, updated) = (ChangeKind::Entered, ChangeKind::Exited, ChangeKind::Updated);
         assert!(any(&|of| kinds(of) == [entered]), "an entry alone");
         assert!(any(&|of| kinds(of) == [entered, exited]), "an exit that cancels, or a later one");
