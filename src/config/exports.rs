@@ -13,6 +13,8 @@ use super::sections::narrow;
 use super::walk::{Table, is_dotted};
 use super::{ApplicationConfig, Backfill, ConnectionConfig, ExistingMembers, ExportConfig, TokenStore};
 
+/// Profiles that an export moves in any 60 minutes unless its configuration says otherwise.
+pub const PROFILES_PER_HOUR_MAX: u64 = 1_000_000;
 /// The team that may use every connection and needs no entry under `teams`.
 const ADMINISTRATORS: &str = "administrators";
 
@@ -237,7 +239,7 @@ fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connection
         no_address: table.choice("no_address", [("skip", NoAddress::Skip), ("dead_letter", NoAddress::DeadLetter)]),
         on_exit: table.choice("on_exit", [("remove", OnExit::Remove), ("keep", OnExit::Keep)]),
         removal_strategies,
-        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, Some(1_000_000)),
+        profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, Some(PROFILES_PER_HOUR_MAX)),
         weight: narrow(table.number("weight", 1..=1000, 1)),
         starts_at_once: table.choice("starts", [("when_run", false), ("at_once", true)]),
     }

@@ -29,6 +29,7 @@ use url::Url;
 use crate::model::Text;
 use crate::model::catalog::{Catalog, Consent};
 
+pub use exports::PROFILES_PER_HOUR_MAX;
 pub use tree::OVERRIDE_PREFIX;
 
 /// A configuration without errors.

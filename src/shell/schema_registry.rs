@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
@@ -84,6 +84,11 @@ struct Reference {
 }
 
 #[derive(Deserialize)]
+struct Registered {
+    id: u32,
+}
+
+#[derive(Deserialize)]
 struct Refusal {
     error_code: u32,
 }
@@ -147,6 +152,26 @@ impl SchemaRegistry {
         }
     }
 
+    /// Registers a schema under a subject, or finds that it is there; gives its id.
+    ///
+    /// # Errors
+    /// Why there is no id, without a secret.
+    pub async fn register(&self, subject: &str, schema: &str) -> Result<SchemaId, String> {
+        let url = self.address(&["subjects", subject, "versions"])?;
+        let body = serde_json::json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+        let media = "application/vnd.schemaregistry.v1+json";
+        let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, media).body(body);
+        let (status, body) = self.answer(request).await?;
+        match status {
+            StatusCode::OK | StatusCode::CREATED => serde_json::from_slice::<Registered>(&body)
+                .map(|registered| SchemaId(registered.id))
+                .map_err(|_| "its answer is no schema id".into()),
+            StatusCode::CONFLICT => Err("the subject has another schema, which this one is not compatible with".into()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(format!("it refuses the sign-in ({status})")),
+            other => Err(format!("it answers {other}")),
+        }
+    }
+
     /// All that is referred to, what is needed first in front; `None` when the registry does not know one of them.
     async fn references(&self, direct: Vec<Reference>) -> Result<Option<Vec<String>>, String> {
         enum Step {
@@ -179,25 +204,7 @@ impl SchemaRegistry {
 
     /// One request; `None` when the registry says that it has no such thing.
     async fn fetch(&self, path: &[&str]) -> Result<Option<Body>, String> {
-        let mut url = self.url.clone();
-        match url.path_segments_mut() {
-            Ok(mut segments) => segments.pop_if_empty().extend(path),
-            Err(()) => return Err("`source.avro.registry_url` is no address that has a path".into()),
-        };
-        let mut request =
-            self.client.get(url).header(reqwest::header::ACCEPT, "application/vnd.schemaregistry.v1+json, application/json");
-        if let Some(username) = &self.username {
-            request = request.basic_auth(username, self.password.as_ref().map(|password| password.expose_secret()));
-        }
-        let mut response = request.send().await.map_err(|error| describe(&error))?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(format!("its answer is larger than {BODY_BYTES_MAX} bytes"));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let (status, body) = self.answer(self.client.get(self.address(path)?)).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body)
                 .map(Some)
@@ -215,6 +222,33 @@ impl SchemaRegistry {
             }
             other => format!("it answers {other}"),
         })
+    }
+
+    fn address(&self, path: &[&str]) -> Result<Url, String> {
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(path),
+            Err(()) => return Err("`source.avro.registry_url` is no address that has a path".into()),
+        };
+        Ok(url)
+    }
+
+    /// A request's status and body.
+    async fn answer(&self, mut request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), String> {
+        request = request.header(reqwest::header::ACCEPT, "application/vnd.schemaregistry.v1+json, application/json");
+        if let Some(username) = &self.username {
+            request = request.basic_auth(username, self.password.as_ref().map(|password| password.expose_secret()));
+        }
+        let mut response = request.send().await.map_err(|error| describe(&error))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+            if body.len() + chunk.len() > BODY_BYTES_MAX {
+                return Err(format!("its answer is larger than {BODY_BYTES_MAX} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((status, body))
     }
 }
 

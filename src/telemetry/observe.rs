@@ -310,6 +310,7 @@ mod tests {
                 Application, ApplicationId, ClientIdHash, Connection, ConnectionId, Export, FieldId, ListRef, Mapping, NoAddress,
                 OnExit, RemovalStrategy, Timing,
             },
+            position::PartitionId,
         },
     };
 

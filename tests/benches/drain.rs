@@ -17,6 +17,11 @@ mod measured {
         signal::Signal,
         time::TimeValLike as _,
     };
+    use rdkafka::{
+        ClientConfig, Offset, TopicPartitionList,
+        consumer::{BaseConsumer, Consumer as _},
+        error::KafkaError,
+    };
     use serde_json::Value;
 
     use crate::rig::{
@@ -99,11 +104,33 @@ mod measured {
         let mut last = 0.0;
         for _warm_then_measured in 0..2 {
             let before = own_cpu();
-            let read: u64 = broker.count(topic, PARTITIONS);
+            let read: u64 = count(&broker.address, topic);
             assert!(read >= events, "{read} of {events}");
             last = own_cpu() - before;
         }
         last
+    }
+
+    /// Reads all partitions to their ends and counts the records.
+    fn count(brokers: &str, topic: &str) -> u64 {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", brokers).set("group.id", "bench-counter").set("enable.auto.commit", "false");
+        settings.set("enable.partition.eof", "true").set("queued.min.messages", "1000000").set("fetch.wait.max.ms", "10");
+        let consumer: BaseConsumer = settings.create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(topic, partition, Offset::Beginning).expect("a list");
+        }
+        consumer.assign(&list).expect("assigned");
+        let (mut records, mut ends) = (0, 0);
+        while ends < PARTITIONS {
+            match consumer.poll(LIMIT) {
+                Some(Ok(_)) => records += 1,
+                Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        records
     }
 
     fn own_cpu() -> f64 {

@@ -184,28 +184,6 @@ impl Broker {
         found
     }
 
-    /// Reads all partitions to their ends, as fast as librdkafka can, and counts the records.
-    pub fn count(&self, topic: &str, partitions: i32) -> u64 {
-        let mut settings = self.settings();
-        settings.set("group.id", "rig-counter").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-        settings.set("queued.min.messages", "1000000").set("fetch.wait.max.ms", "10");
-        let consumer: BaseConsumer = settings.create().expect("a consumer");
-        let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
-            list.add_partition_offset(topic, partition, Offset::Beginning).expect("a list");
-        }
-        consumer.assign(&list).expect("assigned");
-        let (mut records, mut ends) = (0, 0);
-        while ends < partitions {
-            match consumer.poll(LIMIT) {
-                Some(Ok(_)) => records += 1,
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ends += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-        records
-    }
-
     /// What a group has committed for a partition.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let mut asked = TopicPartitionList::new();

@@ -84,7 +84,7 @@ impl Listkeeper {
 
     /// Sends a signal to the process by its id.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
+        let id = i32::try_from(self.id()).expect("a process id");
         kill(Pid::from_raw(id), signal).expect("the process is there");
     }
 
