@@ -97,3 +97,31 @@ fn summary(config: &Config) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use crate::cli;
+
+    #[test]
+    fn a_file_or_the_schema_is_asked_for() {
+        for (arguments, taken) in [
+            (&["--config", "f.yaml"][..], true),
+            (&["--print-schema"], true),
+            (&[], false),
+            (&["--without-secrets"], false),
+            (&["--config", "f.yaml", "--print-schema"], false),
+        ] {
+            let line = ["listkeeper", "validate"].iter().chain(arguments);
+            assert_eq!(cli::Arguments::try_parse_from(line).is_ok(), taken, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_tells_how_an_editor_uses_the_schema() {
+        let mut command = cli::Arguments::command();
+        let help = command.find_subcommand_mut("validate").unwrap().render_long_help().to_string();
+        assert!(help.contains("# yaml-language-server: $schema="), "{help}");
+    }
+}

@@ -53,6 +53,8 @@ enum Path {
     Field(usize, Box<Path>),
     /// In the entry of a map; any key will do.
     Key(String, Box<Path>),
+    /// In the one variant of a union that has a way, as where a value may be null.
+    Only(u32, Box<Path>),
     /// In one of a union's variants, each of which has its own way, or none.
     Variant(Vec<Option<Path>>),
 }
@@ -129,7 +131,11 @@ fn resolve<'p>(
     if let Schema::Union(union) = schema {
         // A union holds no union, so that each step further uses up a part of the path.
         let ways: Vec<Option<Path>> = union.variants().iter().map(|variant| resolve(variant, names, parts.clone())).collect();
-        return ways.iter().any(Option::is_some).then_some(Path::Variant(ways));
+        return match ways.iter().flatten().count() {
+            0 => None,
+            1 => (0..).zip(ways).find_map(|(variant, way)| Some(Path::Only(variant, Box::new(way?)))),
+            _ => Some(Path::Variant(ways)),
+        };
     }
     let Some(part) = parts.next() else { return Some(Path::Here) };
     if let Schema::Map(map) = schema {
@@ -146,13 +152,16 @@ fn resolve<'p>(
     Some(Path::Field(index, Box::new(resolve(&record.fields.get(index)?.schema, names, parts)?)))
 }
 
-fn find<'v>(value: &'v Value, path: &Path) -> Option<&'v Value> {
-    match (path, value) {
-        (Path::Here, value) => Some(value),
-        (Path::Field(index, path), Value::Record(fields)) => find(&fields.get(*index)?.1, path),
-        (Path::Key(key, path), Value::Map(entries)) => find(entries.get(key)?, path),
-        (Path::Variant(ways), Value::Union(variant, value)) => find(value, ways.get(*variant as usize)?.as_ref()?),
-        (Path::Field(..) | Path::Key(..) | Path::Variant(_), _) => None,
+fn find<'v>(mut value: &'v Value, mut path: &Path) -> Option<&'v Value> {
+    loop {
+        (value, path) = match (path, value) {
+            (Path::Here, value) => return Some(value),
+            (Path::Field(index, path), Value::Record(fields)) => (&fields.get(*index)?.1, path.as_ref()),
+            (Path::Key(key, path), Value::Map(entries)) => (entries.get(key)?, path.as_ref()),
+            (Path::Only(variant, path), Value::Union(found, value)) if found == variant => (value.as_ref(), path.as_ref()),
+            (Path::Variant(ways), Value::Union(variant, value)) => (value.as_ref(), ways.get(*variant as usize)?.as_ref()?),
+            (Path::Field(..) | Path::Key(..) | Path::Only(..) | Path::Variant(_), _) => return None,
+        }
     }
 }
 
