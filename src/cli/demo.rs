@@ -17,21 +17,26 @@ use crate::{
 /// The most profiles: their numbers have seven digits.
 const PROFILES_MAX: u32 = 9_999_999;
 
+const LEARN_MORE: &str = "\
+Starts an embedded Kafka, a simulated Constant Contact account behind a real socket, and between them the same stage that \
+`run` starts, with a configuration file that it writes for it and names.
+
+Segment changes are produced: entries, updates, duplicates, exits that cancel an entry before it was sent, re-entries, two \
+segments that feed one list, profiles without an address, a segment that no list is made of, records that nobody can decode; \
+later, everybody leaves a list of its own, and some come back. The account keeps the documented limits: 4 requests a second, \
+10,000 a day, activities that take seconds.
+
+It ends when every offset is committed, then compares each list with who should be on it by an independent reckoning. The \
+exit status is 1 when a list is wrong, an offset was left or a limit was passed.
+
+Examples:
+  listkeeper demo
+  listkeeper demo --profiles 1000000 --fast
+  listkeeper demo --json | jq .contacts_per_hour";
+
 /// Arguments of `demo`.
-///
-/// Starts an embedded Kafka, a simulated Constant Contact account behind a real socket, and between them the same stage
-/// that `run` starts, with a configuration file that it writes for it and names.
-///
-/// Segment changes are produced: entries, updates, duplicates, exits that cancel an entry before it was sent, re-entries,
-/// two segments that feed one list, profiles without an address, a segment that no list is made of, records that nobody
-/// can decode; later, everybody leaves a list of its own, and some come back. The account keeps the documented limits: 4
-/// requests a second, 10,000 a day, activities that take seconds.
-///
-/// It ends when every offset is committed, then compares each list with who should be on it by an independent reckoning.
-/// The exit status is 1 when a list is wrong, an offset was left or a limit was passed.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  listkeeper demo\n  listkeeper demo --profiles 1000000 --fast\n  \
-    listkeeper demo --json | jq .contacts_per_hour")]
+#[command(after_long_help = LEARN_MORE)]
 pub struct Arguments {
     /// How many distinct profiles there are.
     #[arg(long, value_name = "N", default_value_t = 200_000)]

@@ -11,24 +11,30 @@ use url::Url;
 use super::CommandError;
 use crate::demo::produce::{self, ProduceFault, ProduceOptions, Produced};
 
+const LEARN_MORE: &str = "\
+Writes the events that `demo` shows into a topic that exists, to try the stage with a Kafka of your own: entries, updates, \
+duplicates, exits that cancel an entry, re-entries, profiles without an address, the segment segment-unknown, a few records \
+that nobody can decode, and at the end exits of everybody in the last segment, some of whom enter it again. Names and \
+addresses are made up, under example.com and its like.
+
+The profiles are in segment-1 to segment-N. Each record has the profile as its key. With --registry the schema \
+SegmentMembershipChanged is registered as TOPIC-value, and records are Avro in Confluent's wire format; without it they are \
+JSON. A configuration that reads them says
+
+  source: { topic: TOPIC, avro: { registry_url: URL } }    # or json: {} in place of avro
+
+and each of its exports names segments, as in `segments: [segment-1]`, and `fields: { email: profile.email }`.
+
+The producer is idempotent. Ctrl-C ends it in order and says what was written. Exit status 69: brokers or registry are not \
+reached, or the topic does not exist; 64: an argument that makes no sense.
+
+Examples:
+  listkeeper produce --brokers localhost:9092 --topic segment-membership
+  listkeeper produce --brokers localhost:9092 --topic segment-membership --registry http://localhost:8081 --rate 500";
+
 /// Arguments of `produce`.
-///
-/// Writes the events that `demo` shows into a topic that exists, to try the stage with a Kafka of your own: entries,
-/// updates, duplicates, exits that cancel an entry, re-entries, profiles without an address, the segment segment-unknown,
-/// a few records that nobody can decode, and at the end exits of everybody in the last segment, some of whom enter it
-/// again. Names and addresses are made up, under example.com and its like.
-///
-/// The profiles are in segment-1 to segment-N. Each record has the profile as its key. With --registry the schema
-/// schemas/SegmentMembershipChanged.avsc is registered as TOPIC-value, and records are Avro in Confluent's wire format;
-/// without it they are JSON. The configuration then says `source: { topic: TOPIC, avro: { registry_url: … } }` or
-/// `source: { topic: TOPIC, json: {} }`, and an export `segments: [segment-1]`, `fields: { email: profile.email }`.
-///
-/// The producer is idempotent. Ctrl-C ends it in order and says what was written. Exit status 69: brokers or registry are
-/// not reached; 64: an argument that makes no sense.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  \
-    listkeeper produce --brokers localhost:9092 --topic segment-membership\n  \
-    listkeeper produce --brokers localhost:9092 --topic segment-membership --registry http://localhost:8081 --rate 500")]
+#[command(after_long_help = LEARN_MORE)]
 pub struct Arguments {
     /// Brokers to begin with, as host:port, with commas between them.
     #[arg(long, value_name = "HOST:PORT,…")]

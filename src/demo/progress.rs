@@ -19,6 +19,8 @@ impl Bar {
             Err(error) => unreachable!("a template of ours: {error}"),
         }
         bar.set_message("the stage joins its group");
+        // Time is seen to pass also while nothing else moves.
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
         Self(bar)
     }
 

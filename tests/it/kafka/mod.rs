@@ -4,6 +4,7 @@
 mod bad_input;
 mod flow;
 mod outages;
+mod produce;
 mod takeover;
 
 use super::rig::{broker::Broker, registry::Registry};
