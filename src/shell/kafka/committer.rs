@@ -207,7 +207,7 @@ impl Writer {
         let named = dead_letter::headers(letter, &self.settings.source_topic);
         let mut headers = OwnedHeaders::new_with_capacity(named.len() + 1);
         for (name, value) in &named {
-            headers = headers.insert(Header { key: name, value: Some(value.as_slice()) });
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
         if gone {
             let why = "the source no longer has the record at this position";

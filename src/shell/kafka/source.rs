@@ -61,6 +61,8 @@ const FULL: Duration = Duration::from_millis(1);
 /// Records of one partition that may wait for a schema before the partition is paused, and their bytes.
 const WAITING: usize = 4096;
 const WAITING_BYTES: usize = 4 << 20;
+/// How often the source's partitions are counted, and ids that the registry did not know are forgotten, so that a
+/// schema that is registered late is found.
 const REFRESH: Duration = Duration::from_secs(30);
 const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 const DOING: &str = "reading the source";
@@ -511,6 +513,7 @@ impl Reader {
             return Ok(());
         }
         self.refreshed = Instant::now();
+        self.decoder.forget_unknown_schemas();
         let topic = &self.settings.source_topic;
         let count = match topics::partition_count(&self.consumer, topic, REFRESH_LIMIT) {
             Ok(Some(count)) => i32::try_from(count).unwrap_or(i32::MAX),
