@@ -238,10 +238,12 @@ impl Engine {
         let first = std::mem::take(&mut batch.rows);
         let lines: Vec<(Text, Row)> = batch.import.as_ref().map(|import| import.rows.to_vec()).unwrap_or_default();
         let (first_lines, second_lines) = lines.split_at(middle.min(lines.len()));
-        for (rows, lines) in [(first, first_lines), (second, second_lines)] {
+        let second_ids = batch.ids.split_off(middle.min(batch.ids.len()));
+        let first_ids = std::mem::take(&mut batch.ids);
+        for (rows, lines, ids) in [(first, first_lines, first_ids), (second, second_lines, second_ids)] {
             let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
-            let cut =
-                Cut { export: batch.export, operation: batch.operation, rows, import, ids: Vec::new(), reason: CutReason::Split };
+            let (export, operation) = (batch.export, batch.operation);
+            let cut = Cut { export, operation, rows, import, ids, reason: CutReason::Split };
             self.open_batch(now, batch.list, cut);
         }
     }
@@ -368,17 +370,10 @@ impl Engine {
         if row.tokens.is_empty() && sent.is_none() {
             return;
         }
-        let waiting = Waiting {
-            operation: None,
-            row: sent.unwrap_or_default(),
-            since: row.since,
-            queued_at: now.mono,
-            tokens: row.tokens,
-            touched: row.touched,
-            sequence: 0,
-            bytes: 0,
-        };
-        self.put_waiting(export, row.slot, Box::new(waiting));
+        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, now.mono));
+        waiting.tokens = row.tokens;
+        waiting.touched = row.touched;
+        self.put_waiting(export, row.slot, waiting);
     }
 
     /// The vendor refuses a row for good: its events become dead letters, and it is not sent again as it is.

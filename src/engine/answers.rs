@@ -88,10 +88,10 @@ impl Engine {
             Purpose::LookUp(export, slot, sequence) => match outcome {
                 Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up(now, export, slot, sequence, &page),
                 Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                    if let Finding::LookingUp { queue, under_way } = &mut self.export_mut(export).finding {
-                        *under_way = None;
-                        queue.push((slot, sequence));
+                    if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
+                        *under_way = false;
                     }
+                    self.put_back_look_up(export, slot, sequence);
                 }
             },
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),

@@ -167,17 +167,9 @@ impl Engine {
         }
         if let (Some(slot), Some(row)) = (wanted, cut.row) {
             // Without a place in a queue until the term begins.
-            let waiting = Waiting {
-                operation: None,
-                bytes: 0,
-                row,
-                since: cut.changed_at,
-                queued_at: Mono(0),
-                tokens: Tokens::new(),
-                touched: SmallVec::from_slice(&[id]),
-                sequence: 0,
-            };
-            members.contact_mut(slot).waiting = Some(Box::new(waiting));
+            let mut waiting = Box::new(Waiting::new(row, cut.changed_at, Mono(0)));
+            waiting.touched.push(id);
+            members.contact_mut(slot).waiting = Some(waiting);
         }
     }
 

@@ -229,7 +229,7 @@ impl Engine {
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
         let needed = state.routed && state.list.is_none() && !state.list_call && state.held.is_none();
-        let waits = state.imports.live > 0 || state.removals.live > 0;
+        let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !needed || !waits {
             return;
         }
@@ -262,28 +262,23 @@ impl Engine {
                     self.call(now, connection, permit, Request::ListMembers { list, cursor }, Purpose::Scan(export));
                 }
             }
-            Finding::LookingUp { under_way: None, .. } => {
-                while let Finding::LookingUp { queue, .. } = &mut self.export_mut(export).finding {
-                    let Some((slot, sequence)) = queue.last().copied() else { break };
-                    if self.is_live(export, slot, sequence, crate::model::batch::Operation::Remove) {
-                        let Some(permit) = self.permit(now, connection, LANE_CALLS) else { return };
-                        let address = self.export(export).members.contact(slot).address.clone();
-                        if let Finding::LookingUp { queue, under_way } = &mut self.export_mut(export).finding {
-                            queue.pop();
-                            *under_way = Some((slot, sequence));
-                        }
-                        self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUp(export, slot, sequence));
-                        return;
-                    }
-                    if let Finding::LookingUp { queue, .. } = &mut self.export_mut(export).finding {
-                        queue.pop();
-                    }
+            Finding::LookingUp { under_way: false, .. } => {
+                let Some((slot, sequence)) = self.next_look_up(export) else {
+                    self.end_looking_up(now, export);
+                    return;
+                };
+                let Some(permit) = self.permit(now, connection, LANE_CALLS) else {
+                    self.put_back_look_up(export, slot, sequence);
+                    return;
+                };
+                let address = self.export(export).members.contact(slot).address.clone();
+                if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
+                    *under_way = true;
                 }
-                self.end_looking_up(now, export);
+                self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUp(export, slot, sequence));
             }
             Finding::Idle | Finding::Scanning { .. } | Finding::LookingUp { .. } => {}
         }
-        self.forget_ids_of_forgotten(export);
     }
 
     fn read_token(&mut self, now: Now, id: ConnectionId) {

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::model::{
-    ContactId, ListId,
+    ListId,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
     position::NextOffset,
     time::{Mono, Now, UnixMillis},
@@ -59,7 +59,7 @@ use crate::model::{
 use ack::Acks;
 use activity::Batch;
 use calls::CallInFlight;
-use coalescer::Queue;
+use coalescer::{Queue, Removals};
 use event::{HoldReason, Holder, PauseReason, RecordCounts};
 use journal::Journal;
 use membership::{ContactSlot, Membership};
@@ -147,9 +147,7 @@ struct ExportState {
     routed: bool,
     members: Membership,
     imports: Queue,
-    removals: Queue,
-    /// Ids of contacts on its list, as far as they were read. Looked up, never iterated.
-    ids: HashMap<u32, ContactId, FenceHasher>,
+    removals: Removals,
     finding: Finding,
     list: Option<ListId>,
     list_call: bool,
@@ -324,8 +322,7 @@ impl ExportState {
             routed: export.starts_at_once && connection.consent.is_some(),
             members: Membership::new(seed),
             imports: Queue::default(),
-            removals: Queue::default(),
-            ids: HashMap::default(),
+            removals: Removals::default(),
             finding: Finding::Idle,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),

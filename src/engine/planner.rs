@@ -21,7 +21,7 @@ use super::{
         CALLS_AHEAD, IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MAX_MS, LINGER_MIN_MS, OPEN_BATCHES_MAX,
         REMOVAL_IDS_MAX, count,
     },
-    membership::{ContactSlot, Membership},
+    membership::ContactSlot,
     removal::Finding,
 };
 
@@ -35,7 +35,7 @@ impl Engine {
             return;
         }
         for export in self.export_ids() {
-            self.tidy(export);
+            self.tidy(now, export);
             if !self.may_cut(now, export) {
                 continue;
             }
@@ -48,21 +48,29 @@ impl Engine {
         }
     }
 
-    fn tidy(&mut self, export: ExportId) {
+    fn tidy(&mut self, now: Now, export: ExportId) {
+        while let Some((at, slot)) = self.export(export).removals.first_later() {
+            if at > now.mono {
+                self.wake_at(at);
+                break;
+            }
+            if let Some(mut waiting) = self.take_waiting(export, slot) {
+                waiting.not_before = None;
+                self.put_waiting(export, slot, waiting);
+            }
+        }
         let state = self.export_mut(export);
-        let live = |members: &Membership, operation: Operation, slot: ContactSlot, sequence: u64| {
-            let waiting = members.contact_if(slot).and_then(|contact| contact.waiting.as_ref());
-            waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
-        };
         let members = &state.members;
-        state.imports.tidy(|slot, sequence| live(members, Operation::Import, slot, sequence));
-        state.removals.tidy(|slot, sequence| live(members, Operation::Remove, slot, sequence));
+        let live = |slot: ContactSlot, sequence: u64| members.waits(slot, sequence);
+        state.imports.tidy(live);
+        state.removals.unfound.tidy(live);
+        state.removals.found.tidy(live);
     }
 
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
     fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
-        let waits = state.imports.live > 0 || state.removals.live > 0;
+        let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !waits || !state.routed || state.list.is_none() || state.held.is_some() {
             return false;
         }
@@ -106,7 +114,7 @@ impl Engine {
             return LINGER_MIN_MS;
         }
         let groups = self.exports.iter().filter(|other| other.application == application);
-        let busy: u64 = groups.map(|group| u64::from(group.imports.live > 0) + 2 * u64::from(group.removals.live > 0)).sum();
+        let busy: u64 = groups.map(|group| u64::from(group.imports.live > 0) + 2 * u64::from(group.removals.live() > 0)).sum();
         (2 * busy.max(1) * day_left_ms / usable.max(1)).clamp(LINGER_MIN_MS, LINGER_MAX_MS)
     }
 
@@ -141,7 +149,7 @@ impl Engine {
         let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
         while rows.len() < rows_max {
             let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
-            if !self.is_live(export, slot, sequence, Operation::Import) || self.deferred(export, slot) {
+            if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                 continue;
             }
             let Some(waiting) = self.take_waiting(export, slot) else { continue };
@@ -168,12 +176,6 @@ impl Engine {
         self.open_batch(now, list, cut);
         let connection = self.export(export).connection;
         self.connections[usize::from(connection.0)].open_batches < OPEN_BATCHES_MAX && self.rows_allowed(now, export) > 0
-    }
-
-    pub(super) fn is_live(&self, export: ExportId, slot: ContactSlot, sequence: u64, operation: Operation) -> bool {
-        let contact = self.export(export).members.contact_if(slot);
-        let waiting = contact.and_then(|contact| contact.waiting.as_ref());
-        waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
     }
 
     /// A contact that another export's activity holds waits for that fence, outside its queue.
@@ -203,19 +205,14 @@ impl Engine {
             if self.connections[usize::from(connection.0)].open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
                 return;
             }
-            let candidates: Vec<(ContactSlot, u64)> = {
-                let state = self.export(export);
-                let found = state.removals.iter().filter(|(slot, _)| state.ids.contains_key(&slot.0));
-                let live = found.filter(|(slot, sequence)| self.is_live(export, *slot, *sequence, Operation::Remove));
-                live.take(rows_max).collect()
-            };
             let (mut rows, mut ids) = (Vec::new(), Vec::new());
-            for (slot, _) in candidates {
-                if self.deferred(export, slot) {
+            while rows.len() < rows_max {
+                let Some((slot, sequence)) = self.export_mut(export).removals.found.pop() else { break };
+                if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
-                let Some(id) = self.export_mut(export).ids.remove(&slot.0) else { continue };
                 let Some(waiting) = self.take_waiting(export, slot) else { continue };
+                let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 rows.push(BatchRow { slot, row_hash: 0, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
                 ids.push(id);
             }
@@ -224,16 +221,29 @@ impl Engine {
             }
             let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Age };
             self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
-            self.tidy(export);
         }
     }
 
     fn plan_removals(&mut self, now: Now, export: ExportId) {
-        if !matches!(self.export(export).finding, Finding::Idle) {
-            return;
+        let state = self.export(export);
+        let many = state.removals.found.live >= REMOVAL_IDS_MAX;
+        match state.finding {
+            // Nothing leaves the list while it is paged through: a page that shifts could hide a member.
+            Finding::Scanning { .. } => return,
+            Finding::LookingUp { .. } => {
+                if many {
+                    self.cut_removals(now, export);
+                }
+                return;
+            }
+            Finding::Idle => {}
         }
-        if self.export(export).removals.live > 0 && self.ready(now, export, |engine| &engine.export(export).removals) {
+        let found = self.ready(now, export, |engine| &engine.export(export).removals.found);
+        let unfound = self.ready(now, export, |engine| &engine.export(export).removals.unfound);
+        if many || found || unfound {
             self.cut_removals(now, export);
+        }
+        if unfound {
             self.begin_finding(now, export);
         }
     }
@@ -241,6 +251,6 @@ impl Engine {
     /// Changes of an export that wait, for the view.
     pub(super) fn waiting_of(&self, export: ExportId) -> u64 {
         let state = self.export(export);
-        u64::from(count(state.imports.live + state.removals.live))
+        u64::from(count(state.imports.live + state.removals.live()))
     }
 }

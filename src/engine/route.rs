@@ -17,7 +17,7 @@ use crate::model::{
 use super::{
     Engine, Event,
     ack::Token,
-    coalescer::{Tokens, Waiting},
+    coalescer::{Place, Tokens, Waiting},
     event::RecordCounts,
     membership::{ContactSlot, Known, MemberId},
     router::Route,
@@ -241,16 +241,7 @@ impl Engine {
         }
         self.acks.hold(arrival.token);
         let mut waiting = self.take_waiting(export, slot).unwrap_or_else(|| {
-            Box::new(Waiting {
-                operation: None,
-                row: Row::default(),
-                since: arrival.timestamp,
-                queued_at: arrival.now.mono,
-                tokens: Tokens::new(),
-                touched: SmallVec::new(),
-                sequence: 0,
-                bytes: 0,
-            })
+            Box::new(Waiting::new(Row::default(), arrival.timestamp, arrival.now.mono))
         });
         if let Some(row) = row {
             waiting.row = row;
@@ -284,9 +275,11 @@ impl Engine {
     pub(super) fn take_waiting(&mut self, export: ExportId, slot: ContactSlot) -> Option<Box<Waiting>> {
         let state = self.export_mut(export);
         let waiting = state.members.contact_mut(slot).waiting.take()?;
-        match waiting.operation {
-            Some(Operation::Import) => state.imports.dropped(waiting.bytes),
-            Some(Operation::Remove) => state.removals.dropped(waiting.bytes),
+        match waiting.place {
+            Some(Place::Imports) => state.imports.dropped(waiting.bytes),
+            Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes),
+            Some(Place::Found) => state.removals.found.dropped(waiting.bytes),
+            Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -300,9 +293,22 @@ impl Engine {
         waiting.sequence = self.sequence;
         let state = &mut self.exports[usize::from(export.0)];
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
-        match waiting.operation {
-            Some(Operation::Import) => state.imports.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
-            Some(Operation::Remove) => state.removals.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
+        let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
+        if waiting.operation != Some(Operation::Remove) {
+            waiting.not_before = None;
+        }
+        waiting.place = match (waiting.operation, waiting.not_before) {
+            (None, _) => None,
+            (Some(Operation::Import), _) => Some(Place::Imports),
+            (Some(Operation::Remove), _) if state.members.id(slot).is_some() => Some(Place::Found),
+            (Some(Operation::Remove), Some(_)) => Some(Place::Later),
+            (Some(Operation::Remove), None) => Some(Place::Unfound),
+        };
+        match waiting.place {
+            Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
+            Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
+            Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
+            Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
             None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
@@ -358,10 +364,10 @@ impl Engine {
         let owner = contact.owner;
         let operation = if contact.in_flight.is_some() { None } else { operation };
         let since = self.export(export).members.member_if(owner).map_or(now.wall, |member| member.changed_at);
-        let touched = SmallVec::from_slice(&[owner]);
-        let tokens = Tokens::new();
-        let waiting = Waiting { operation, row, since, queued_at: now.mono, tokens, touched, sequence: 0, bytes: 0 };
-        self.put_waiting(export, slot, Box::new(waiting));
+        let mut waiting = Box::new(Waiting::new(row, since, now.mono));
+        waiting.operation = operation;
+        waiting.touched.push(owner);
+        self.put_waiting(export, slot, waiting);
     }
 
     fn refuse_event(&mut self, arrival: Arrival, export: ExportId, reason: LetterReason, detail: &'static str) {
