@@ -317,9 +317,9 @@ impl Membership {
 
     /// Points a member at another contact (or none). The contact it leaves stays with it while it may be on the list;
     /// it goes over to another member that still wants it. Returns the members whose records change by that.
-    pub fn point(&mut self, id: MemberId, to: Option<ContactSlot>) -> Option<MemberId> {
+    pub fn point(&mut self, id: MemberId, to: Option<ContactSlot>) -> SmallVec<[MemberId; 2]> {
         let from = self.member(id).contact;
-        let mut heir = None;
+        let mut heirs = SmallVec::new();
         if let Some(from) = from {
             self.contact_mut(from).wanted_by.retain(|member| *member != id);
             if Some(from) != to {
@@ -327,7 +327,7 @@ impl Membership {
                 if contact.owner == id {
                     if let Some(next) = contact.wanted_by.first().copied() {
                         contact.owner = next;
-                        heir = Some(next);
+                        heirs.push(next);
                     } else {
                         let member = self.member_mut(id);
                         if !member.former.contains(&from) {
@@ -356,11 +356,11 @@ impl Membership {
                     if former.contact == Some(to) {
                         former.contact = None;
                     }
-                    heir = Some(old_owner);
+                    heirs.push(old_owner);
                 }
             }
         }
-        heir
+        heirs
     }
 
     /// Forgets a contact about which nothing is known, wanted or under way.

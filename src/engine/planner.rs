@@ -9,7 +9,7 @@ use crate::model::{
     batch::{CutReason, ImportRows, Operation},
     catalog::ExportId,
     hash::text_hash,
-    time::Now,
+    time::{Now, UnixMillis},
 };
 
 use super::{
@@ -25,14 +25,28 @@ use super::{
     removal::Finding,
 };
 
-/// Milliseconds in the window of the hourly ceiling, in whole minutes.
-const HOUR_MINUTES: i64 = 60;
+/// The window of the hourly ceiling, in whole minutes.
+pub(super) const HOUR_MINUTES: i64 = 60;
+
+/// The minute that an instant lies in.
+pub(super) const fn minute_of(at: UnixMillis) -> i64 {
+    at.0.div_euclid(60_000)
+}
 
 impl Engine {
     /// Cuts every batch that is ready.
     pub(super) fn plan(&mut self, now: Now) {
         if self.drain.is_some() {
             return;
+        }
+        for application in &mut self.applications {
+            application.busy = 0;
+        }
+        for export in &self.exports {
+            let groups = u64::from(export.imports.live > 0) + 2 * u64::from(export.removals.live() > 0);
+            if let Some(application) = self.applications.get_mut(usize::from(export.application.0)) {
+                application.busy += groups;
+            }
         }
         for export in self.export_ids() {
             self.tidy(now, export);
@@ -79,6 +93,14 @@ impl Engine {
         if application.held.is_some() || connection.held.is_some() || connection.open_batches >= OPEN_BATCHES_MAX {
             return false;
         }
+        // A batch that cannot be sent today would fence its contacts until tomorrow.
+        let quota = &application.quota;
+        if !quota.has_left(now, quota.lane(LANE_CALLS)) {
+            let until = quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000)).max(now.mono.plus_ms(1_000));
+            self.export_mut(export).held = Some((HoldReason::QuotaSpent, until));
+            self.wake_at(until);
+            return false;
+        }
         let allowed = self.rows_allowed(now, export);
         if allowed == 0 {
             let again = now.mono.plus_ms(60_000);
@@ -98,8 +120,9 @@ impl Engine {
 
     /// Rows of completed activities in the last 60 minutes; the minute that began an hour ago counts whole.
     pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
-        let from = now.wall.0.div_euclid(60_000) - HOUR_MINUTES;
-        self.export(export).rows_by_minute.iter().filter(|(minute, _)| *minute >= from).map(|(_, rows)| rows).sum()
+        let state = self.export(export);
+        let from = minute_of(self.vendor_now(state.application, now)) - HOUR_MINUTES;
+        state.rows_by_minute.range(from..).map(|(_, rows)| rows).sum()
     }
 
     /// How long a change waits for others, at what a call costs now.
@@ -113,8 +136,7 @@ impl Engine {
         if usable + CALLS_AHEAD.min(u64::from(limit) / 20) >= even && usable > CALLS_AHEAD.min(u64::from(limit) / 20) {
             return LINGER_MIN_MS;
         }
-        let groups = self.exports.iter().filter(|other| other.application == application);
-        let busy: u64 = groups.map(|group| u64::from(group.imports.live > 0) + 2 * u64::from(group.removals.live() > 0)).sum();
+        let busy = self.applications[usize::from(application.0)].busy;
         (2 * busy.max(1) * day_left_ms / usable.max(1)).clamp(LINGER_MIN_MS, LINGER_MAX_MS)
     }
 
@@ -152,11 +174,15 @@ impl Engine {
             if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                 continue;
             }
-            let Some(waiting) = self.take_waiting(export, slot) else { continue };
+            let state = self.export_mut(export);
+            let Some(waiting) = state.members.contact(slot).waiting.as_ref() else { continue };
             if bytes + waiting.bytes > bytes_max {
-                self.put_waiting(export, slot, waiting);
+                // It goes first in the next one.
+                let queued_at = waiting.queued_at;
+                state.imports.put_back(slot, sequence, queued_at);
                 break;
             }
+            let Some(waiting) = self.take_waiting(export, slot) else { continue };
             bytes += waiting.bytes;
             let address = self.export(export).members.contact(slot).address.clone();
             let row_hash = waiting.row.hash();
@@ -191,7 +217,10 @@ impl Engine {
             self.put_waiting(export, slot, waiting);
         }
         if let Some(fence) = self.connections[connection].fences.get_mut(&hash) {
-            fence.push((export, slot));
+            // It may come here again before the fence falls, if an event put it back into its queue.
+            if !fence.contains(&(export, slot)) {
+                fence.push((export, slot));
+            }
         }
         true
     }

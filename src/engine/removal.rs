@@ -35,7 +35,7 @@ impl Engine {
             return;
         }
         let removals = contacts.div_ceil(REMOVAL_IDS_MAX as u64);
-        let members = state.members.on_list().max(contacts);
+        let members = state.members.on_list().max(contacts).max(state.members_shown);
         let allowed = &self.catalog.export(export).removal_strategies;
         let mut costs: Vec<(u64, RemovalStrategy)> = allowed
             .iter()
@@ -71,8 +71,10 @@ impl Engine {
             *cursor = page.next;
             return;
         }
-        let upto = *upto;
-        self.export_mut(export).finding = Finding::Idle;
+        let (upto, seen) = (*upto, *seen);
+        let state = self.export_mut(export);
+        state.finding = Finding::Idle;
+        state.members_shown = seen;
         // Whoever was not on any page, and waited before the first of them, is not on the list.
         while let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
             if self.export(export).members.waits(slot, sequence) {
@@ -136,8 +138,7 @@ impl Engine {
     /// A removal that waited for its contact's id waits for the next batch.
     pub(super) fn keep_id_of(&mut self, export: ExportId, slot: ContactSlot, id: ContactId) {
         let members = &mut self.export_mut(export).members;
-        let needed =
-            members.contact(slot).waiting.as_ref().is_some_and(|waiting| waiting.operation == Some(Operation::Remove));
+        let needed = members.contact(slot).waiting.as_ref().is_some_and(|waiting| waiting.operation == Some(Operation::Remove));
         members.keep_id(slot, id, needed);
         if needed && let Some(waiting) = self.take_waiting(export, slot) {
             self.put_waiting(export, slot, waiting);
@@ -153,7 +154,7 @@ impl Engine {
             Known::Unknown { since } => since,
             Known::Off => crate::model::time::UnixMillis(0),
         };
-        let age_ms = now.wall.since_ms(added_at);
+        let age_ms = self.vendor_now(self.export(export).application, now).since_ms(added_at);
         if age_ms >= index_lag_ms {
             self.export_mut(export).members.set_known(slot, Known::Off);
             let owner = self.export(export).members.contact(slot).owner;

@@ -19,6 +19,7 @@ use super::{
     ack::Token,
     coalescer::{Place, Tokens, Waiting},
     event::RecordCounts,
+    limits::{CUSTOM_CHARACTERS_MAX, NAME_CHARACTERS_MAX},
     membership::{ContactSlot, Known, MemberId},
     router::Route,
 };
@@ -197,9 +198,11 @@ impl Engine {
             (Some(slot), Some(row)) => self.was_refused(export, id, slot, row),
             (_, None) | (None, _) => false,
         };
-        let heir = self.export_mut(export).members.point(id, new);
-        if let Some(heir) = heir {
+        let heirs = self.export_mut(export).members.point(id, new);
+        for heir in heirs {
+            // Two records say who carries what was applied: in one transaction, or neither does after a crash.
             self.due(export, heir);
+            self.due(export, id);
         }
         let mut attached = false;
         if let Some(new) = new {
@@ -232,7 +235,12 @@ impl Engine {
     fn reconsider(&mut self, arrival: Arrival, export: ExportId, slot: ContactSlot, member: MemberId, row: Option<Row>) -> bool {
         let Some(contact) = self.export(export).members.contact_if(slot) else { return false };
         let in_flight = contact.in_flight.is_some();
-        let row = row.or_else(|| contact.waiting.as_ref().map(|waiting| waiting.row.clone()));
+        let row = row.or_else(|| match (&contact.waiting, contact.in_flight) {
+            (Some(waiting), _) => Some(waiting.row.clone()),
+            // What is being sent is the newest that is known: an exit of one of two must not send less.
+            (None, Some((batch, row))) => self.batches.get(&batch).and_then(|batch| batch.row(row)),
+            (None, None) => None,
+        });
         let operation = self.operation_for(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
             self.cancel(export, slot);
@@ -240,9 +248,9 @@ impl Engine {
             return false;
         }
         self.acks.hold(arrival.token);
-        let mut waiting = self.take_waiting(export, slot).unwrap_or_else(|| {
-            Box::new(Waiting::new(Row::default(), arrival.timestamp, arrival.now.mono))
-        });
+        let mut waiting = self
+            .take_waiting(export, slot)
+            .unwrap_or_else(|| Box::new(Waiting::new(Row::default(), arrival.timestamp, arrival.now.mono)));
         if let Some(row) = row {
             waiting.row = row;
         }
@@ -320,8 +328,20 @@ impl Engine {
     fn cancel(&mut self, export: ExportId, slot: ContactSlot) {
         if let Some(waiting) = self.take_waiting(export, slot) {
             self.export_mut(export).cancelled += 1;
-            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+            self.settle_unsent(export, slot, *waiting);
         }
+    }
+
+    /// A change is not sent after all: the records of all that share the contact say so, or one of them would have the
+    /// row sent after a restart.
+    fn settle_unsent(&mut self, export: ExportId, slot: ContactSlot, waiting: Waiting) {
+        let wanted_by = self.export(export).members.contact(slot).wanted_by.clone();
+        if wanted_by.len() > 1 {
+            for member in wanted_by {
+                self.due(export, member);
+            }
+        }
+        self.settle_tokens(export, waiting.tokens, &waiting.touched);
     }
 
     /// Records settle, and what they changed is due to be written in the same transaction.
@@ -352,7 +372,7 @@ impl Engine {
         if waiting.operation.is_some() {
             self.put_waiting(export, slot, waiting);
         } else {
-            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+            self.settle_unsent(export, slot, *waiting);
             self.export_mut(export).members.forget_contact_if_idle(slot);
         }
     }
@@ -390,10 +410,20 @@ impl Engine {
 /// The row that an event gives for an export.
 fn row_of(export: &Export, event: &SegmentEvent) -> Row {
     let value = |field: crate::model::catalog::FieldId| event.values.get(usize::from(field.0)).cloned().flatten();
+    // Longer texts would be cut on their way out; waiting with them would let one record hold megabytes.
+    let text = |field, characters_max| value(field).map(|text| shortened(text, characters_max));
+    let name = |field: Option<crate::model::catalog::FieldId>| field.and_then(|field| text(field, NAME_CHARACTERS_MAX));
     Row {
-        first_name: export.mapping.first_name.and_then(value),
-        last_name: export.mapping.last_name.and_then(value),
-        custom: export.mapping.custom.iter().map(|(_, field)| value(*field)).collect(),
+        first_name: name(export.mapping.first_name),
+        last_name: name(export.mapping.last_name),
+        custom: export.mapping.custom.iter().map(|(_, field)| text(*field, CUSTOM_CHARACTERS_MAX)).collect(),
+    }
+}
+
+fn shortened(text: Text, characters_max: usize) -> Text {
+    match text.char_indices().nth(characters_max) {
+        Some((end, _)) => Text::new(&text[..end]),
+        None => text,
     }
 }
 

@@ -47,7 +47,8 @@ impl Engine {
                         oldest_activity: open().map(|batch| batch.opened_at).min(),
                         token_expires_at: match state.token {
                             TokenState::Valid { expires_at, .. } => expires_at,
-                            TokenState::Unread | TokenState::Reading | TokenState::Rejected | TokenState::Bad { .. } => None,
+                            TokenState::Due { works_until, .. } | TokenState::Reading { works_until } => works_until.flatten(),
+                            TokenState::Unread | TokenState::Rejected | TokenState::Bad { .. } => None,
                         },
                         held: state.held.map(|(reason, _)| reason),
                     }
