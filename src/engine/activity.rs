@@ -21,10 +21,12 @@ use crate::model::{
 
 use super::{
     Engine, Event,
+    answers::poll_interval_ms,
     coalescer::{Tokens, Waiting},
     limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
     membership::{ContactSlot, Known, MemberId},
     output::CommitId,
+    planner::{HOUR_MINUTES, minute_of},
 };
 
 /// One contact in a batch.
@@ -61,11 +63,34 @@ pub(super) enum Stage {
     /// Its outcome is unknown: its name is looked for.
     Looking(Look),
     /// The vendor works on it.
-    Running { activity: ActivityId, next_poll: Mono, since: Mono },
+    Running {
+        activity: ActivityId,
+        next_poll: Mono,
+        since: Mono,
+        /// No page of the account's activities showed it: it is read by itself.
+        unlisted: bool,
+    },
     /// A removal was repeated: nameless activities that may be its first attempt are waited for.
-    Clearing { next_at: Mono, cursor: Option<Cursor>, under_way: bool, waiting_for: bool },
+    Clearing {
+        next_at: Mono,
+        cursor: Option<Cursor>,
+        under_way: bool,
+        waiting_for: bool,
+        /// The repeat completed.
+        completed: bool,
+    },
     /// It is over.
     Ended(Box<Ending>),
+}
+
+impl Stage {
+    pub(super) const fn running(activity: ActivityId, next_poll: Mono, since: Mono) -> Self {
+        Self::Running { activity, next_poll, since, unlisted: false }
+    }
+
+    pub(super) const fn clearing(next_at: Mono, completed: bool) -> Self {
+        Self::Clearing { next_at, cursor: None, under_way: false, waiting_for: false, completed }
+    }
 }
 
 /// How a batch ended.
@@ -169,18 +194,25 @@ impl Engine {
             Stage::Clearing { .. } | Stage::Ended(_) => return,
         };
         if !activity.state.is_final() {
-            let age = now.mono.since_ms(since);
-            let next_poll = now.mono.plus_ms((age / 5).clamp(1_000, 60_000));
-            batch.stage = Stage::Running { activity: activity.activity_id, next_poll, since };
+            let next_poll = now.mono.plus_ms(poll_interval_ms(now, since));
+            batch.stage = Stage::running(activity.activity_id, next_poll, since);
             return;
         }
-        let ended_at = activity.completed_at.unwrap_or(now.wall);
+        let application = self.exports[usize::from(batch.export.0)].application;
+        let vendor_now = self.applications[usize::from(application.0)].quota.vendor_time(now.mono);
+        let ended_at = activity.completed_at.or(vendor_now.map(|(earliest, _)| earliest)).unwrap_or(now.wall);
         let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
         let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
         let connection = self.exports[usize::from(export.0)].connection;
         let learned = &mut self.connections[usize::from(connection.0)].activity_ms;
         *learned = (*learned * 3 + took_ms.min(3_600_000)) / 4;
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
+        // First: an earlier attempt of a repeated removal may still run, whoever sent it and however the repeat ended.
+        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.operation == Operation::Remove && batch.repeated)
+        {
+            batch.stage = Stage::clearing(now.mono, activity.state == ActivityState::Completed);
+            return;
+        }
         match activity.state {
             ActivityState::Completed => self.on_completed(now, number, activity, ended_at),
             ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => self.end(number, Ending::Unknown),
@@ -190,11 +222,6 @@ impl Engine {
 
     fn on_completed(&mut self, now: Now, number: u64, activity: &Activity, at: UnixMillis) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
-        // First: an earlier attempt of a repeated removal may still run, whoever sent it.
-        if batch.operation == Operation::Remove && batch.repeated {
-            batch.stage = Stage::Clearing { next_at: now.mono, cursor: None, under_way: false, waiting_for: false };
-            return;
-        }
         if batch.restored {
             self.end(number, Ending::Unknown);
             return;
@@ -238,10 +265,12 @@ impl Engine {
         let first = std::mem::take(&mut batch.rows);
         let lines: Vec<(Text, Row)> = batch.import.as_ref().map(|import| import.rows.to_vec()).unwrap_or_default();
         let (first_lines, second_lines) = lines.split_at(middle.min(lines.len()));
-        for (rows, lines) in [(first, first_lines), (second, second_lines)] {
+        let second_ids = batch.ids.split_off(middle.min(batch.ids.len()));
+        let first_ids = std::mem::take(&mut batch.ids);
+        for (rows, lines, ids) in [(first, first_lines, first_ids), (second, second_lines, second_ids)] {
             let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
-            let cut =
-                Cut { export: batch.export, operation: batch.operation, rows, import, ids: Vec::new(), reason: CutReason::Split };
+            let (export, operation) = (batch.export, batch.operation);
+            let cut = Cut { export, operation, rows, import, ids, reason: CutReason::Split };
             self.open_batch(now, batch.list, cut);
         }
     }
@@ -282,12 +311,17 @@ impl Engine {
         let Stage::Ended(ending) = batch.stage else { return };
         let export = batch.export;
         let import = batch.import;
+        let ids = batch.ids;
+        let vendor_now = self.vendor_now(self.export(export).application, now);
         let (mut adds, mut updates, mut removals) = (0, 0, 0);
         let mut freshness_ms = Vec::new();
-        let mut refused_rows = 0;
+        let (mut refused_rows, mut unknown) = (0, 0_u64);
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
+            if let Some(id) = ids.get(index).filter(|_| !matches!(&*ending, Ending::Applied { .. })) {
+                self.export_mut(export).members.keep_id(row.slot, *id, true);
+            }
             match &*ending {
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
@@ -314,7 +348,8 @@ impl Engine {
                     self.settle_contact(export, row.slot, row.tokens, &row.touched);
                 }
                 Ending::Unknown => {
-                    self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: now.wall });
+                    unknown += 1;
+                    self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
                     self.send_again(now, export, row, sent);
                 }
@@ -329,8 +364,11 @@ impl Engine {
             self.decide(now, export, slot);
         }
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
+        // What is unknown may have moved as well.
+        if moved + unknown > 0 {
+            self.count_rows(vendor_now, export, moved + unknown);
+        }
         if moved > 0 {
-            self.count_rows(now, export, moved);
             self.emit(Event::Applied { export, adds, updates, removals, freshness_ms });
         }
         if refused_rows > 0 {
@@ -368,17 +406,10 @@ impl Engine {
         if row.tokens.is_empty() && sent.is_none() {
             return;
         }
-        let waiting = Waiting {
-            operation: None,
-            row: sent.unwrap_or_default(),
-            since: row.since,
-            queued_at: now.mono,
-            tokens: row.tokens,
-            touched: row.touched,
-            sequence: 0,
-            bytes: 0,
-        };
-        self.put_waiting(export, row.slot, Box::new(waiting));
+        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, now.mono));
+        waiting.tokens = row.tokens;
+        waiting.touched = row.touched;
+        self.put_waiting(export, row.slot, waiting);
     }
 
     /// The vendor refuses a row for good: its events become dead letters, and it is not sent again as it is.
@@ -427,13 +458,12 @@ impl Engine {
         }
     }
 
-    fn count_rows(&mut self, now: Now, export: ExportId, rows: u64) {
-        let minute = now.wall.0.div_euclid(60_000);
+    fn count_rows(&mut self, vendor_now: UnixMillis, export: ExportId, rows: u64) {
+        let minute = minute_of(vendor_now);
         let state = self.export_mut(export);
         state.record_due = true;
-        match state.rows_by_minute.back_mut() {
-            Some((last, moved)) if *last == minute => *moved += rows,
-            Some(_) | None => state.rows_by_minute.push_back((minute, rows)),
-        }
+        // Only those that still count are kept, here and in the state.
+        state.rows_by_minute = state.rows_by_minute.split_off(&(minute - HOUR_MINUTES));
+        *state.rows_by_minute.entry(minute).or_default() += rows;
     }
 }

@@ -3,7 +3,7 @@
 use crate::model::{
     activity::Activity,
     batch::Operation,
-    call::{Answer, Disposition, Lost, NotSent, Outcome, Page, Refusal},
+    call::{Answer, Disposition, List, Lost, NotSent, Outcome, Refusal},
     catalog::{ConnectionId, ExportId, ListRef},
     time::{Mono, Now, UnixMillis},
 };
@@ -11,10 +11,10 @@ use crate::model::{
 use super::{
     Engine, Event,
     activity::{Ending, Look, Stage},
-    calls::{CallInFlight, Purpose, TokenState},
+    calls::{CallInFlight, Polling, Purpose, TokenState},
     event::{CallResult, HoldReason},
     input::TokenOutcome,
-    limits::CREATED_SKEW_MS,
+    limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     removal::Finding,
 };
@@ -26,24 +26,52 @@ const RETRY_HELD_MS: u64 = 300_000;
 /// After midnight the vendor's counter may be late.
 const AFTER_MIDNIGHT_MS: i64 = 900_000;
 
+/// A token that could not be refreshed in good time, or whose time to refresh has passed when it is read.
+const REFRESH_AGAIN_MS: i64 = 60_000;
+
+/// Whether a listing was refused in a way that its cursor may explain: it is begun again.
+fn is_stale(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Refused(Refusal { disposition: Disposition::Invalid | Disposition::NotFound | Disposition::Conflict, .. })
+    )
+}
+
+/// How long after a look at an activity the next one is due: the older it is, the later.
+pub(super) fn poll_interval_ms(now: Now, since: Mono) -> u64 {
+    (now.mono.since_ms(since) / 5).clamp(1_000, 60_000)
+}
+
 impl Engine {
     pub(super) fn on_call_ended(&mut self, now: Now, id: CallId, outcome: Outcome, vendor_time: Option<UnixMillis>) {
         let Some(call) = self.calls.remove(&id) else {
             self.emit(Event::LateAnswer { kind: None });
             return;
         };
+        let deadline_ms = self.catalog.timing.request_deadline_ms;
         let state = self.application_mut(call.application);
         if let Some(date) = vendor_time {
             state.quota.read_clock(date, call.handed_over, now.mono);
         } else {
-            state.quota.first_call_ended();
+            state.quota.first_call_ended(call.permit.charge);
         }
         match &outcome {
             Outcome::NotSent(_) => {
-                state.pacer.unused(call.slot);
-                state.quota.refund();
+                state.pacer.unused(call.permit.slot);
+                state.quota.refund(call.permit.charge);
             }
-            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) => state.pacer.answered(call.slot, now.mono),
+            // What was written before the connection broke may still arrive, until the deadline that it was sent under.
+            Outcome::Unknown(Lost::Reset) => {
+                let latest = call.handed_over.plus_ms(LEASE_MS + deadline_ms);
+                state.pacer.answered(call.permit.slot, latest.max(now.mono));
+            }
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(Lost::Timeout | Lost::Unreadable) => {
+                state.pacer.answered(call.permit.slot, now.mono);
+            }
+        }
+        match &outcome {
+            Outcome::Answered(_) => state.quota.answered(call.handed_over),
+            Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {}
         }
         let (result, failed) = match &outcome {
             Outcome::Answered(_) => (CallResult::Ok, false),
@@ -66,7 +94,9 @@ impl Engine {
         if failed {
             self.back_off(now, call.connection);
         } else if matches!(outcome, Outcome::Answered(_)) {
-            self.connection_mut(call.connection).failures = 0;
+            let state = self.connection_mut(call.connection);
+            state.failures = 0;
+            state.rejections = 0;
         }
         if let Outcome::Refused(refusal) = &outcome {
             self.on_refused(now, &call, refusal);
@@ -74,24 +104,28 @@ impl Engine {
         match call.purpose {
             Purpose::Post(number) => self.on_posted(now, number, outcome),
             Purpose::PollOne(number) => self.on_polled_one(now, call.connection, number, outcome),
-            Purpose::PollAll(connection) => self.on_polled_all(now, connection, outcome),
+            Purpose::PollAll(connection, page) => self.on_polled_all(now, connection, page, outcome),
             Purpose::Look(number) => self.on_look(now, number, outcome),
             Purpose::Clear(number) => self.on_clear(now, number, outcome),
             Purpose::Scan(export) => match outcome {
                 Outcome::Answered(Answer::Contacts(page)) => self.on_page(now, export, page),
                 Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                    if let Finding::Scanning { under_way, .. } = &mut self.export_mut(export).finding {
+                    let stale = is_stale(&outcome);
+                    if let Finding::Scanning { cursor, under_way, .. } = &mut self.export_mut(export).finding {
                         *under_way = false;
+                        if stale {
+                            *cursor = None;
+                        }
                     }
                 }
             },
             Purpose::LookUp(export, slot, sequence) => match outcome {
                 Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up(now, export, slot, sequence, &page),
                 Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                    if let Finding::LookingUp { queue, under_way } = &mut self.export_mut(export).finding {
-                        *under_way = None;
-                        queue.push((slot, sequence));
+                    if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
+                        *under_way = false;
                     }
+                    self.put_back_look_up(export, slot, sequence);
                 }
             },
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),
@@ -104,7 +138,7 @@ impl Engine {
             Purpose::Post(number) | Purpose::PollOne(number) | Purpose::Look(number) | Purpose::Clear(number) => {
                 self.batches.get(number).map(|batch| batch.export)
             }
-            Purpose::PollAll(_) => None,
+            Purpose::PollAll(..) => None,
             Purpose::Scan(export) | Purpose::LookUp(export, _, _) | Purpose::FindList(export) | Purpose::CreateList(export) => {
                 Some(*export)
             }
@@ -136,10 +170,11 @@ impl Engine {
                 let since_midnight =
                     state.quota.vendor_time(now.mono).map_or(i64::MAX, |(earliest, _)| earliest.0 - earliest.day().start().0);
                 let opens = state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(3_600_000));
-                state.quota.exhaust();
-                // Just after midnight the counter may be late; a long hold is probed hourly, at the price of one call.
+                state.quota.exhaust(now.mono);
+                // Just after midnight the counter may be late: the day's age doubles from one try to the next. Later a
+                // hold is probed hourly, at the price of one call.
                 let until = if since_midnight < AFTER_MIDNIGHT_MS {
-                    now.mono.plus_ms(60_000)
+                    now.mono.plus_ms(since_midnight.unsigned_abs().max(15_000))
                 } else {
                     opens.min(now.mono.plus_ms(3_600_000))
                 };
@@ -153,7 +188,18 @@ impl Engine {
                 }
                 self.wake_at(until);
             }
-            Disposition::RefreshToken => self.connection_mut(call.connection).token = TokenState::Rejected,
+            Disposition::RefreshToken => {
+                let state = self.connection_mut(call.connection);
+                if call.handed_over >= state.token_at && matches!(state.token, TokenState::Valid { .. } | TokenState::Due { .. })
+                {
+                    state.token = TokenState::Rejected;
+                    state.rejections += 1;
+                    // A fresh token that is rejected again: the next one will hardly be better at once.
+                    if state.rejections > 1 {
+                        self.back_off(now, call.connection);
+                    }
+                }
+            }
             Disposition::HoldConnection => {
                 let until = now.mono.plus_ms(RETRY_HELD_MS);
                 self.connection_mut(call.connection).held = Some((HoldReason::Forbidden, until));
@@ -172,7 +218,10 @@ impl Engine {
                             self.export_mut(export).held = Some((reason, until));
                         }
                     }
-                    Purpose::PollOne(_) | Purpose::PollAll(_) | Purpose::Look(_) | Purpose::Clear(_) => {}
+                    Purpose::PollOne(_) if refusal.disposition == Disposition::NotFound => {}
+                    Purpose::PollOne(_) | Purpose::PollAll(..) | Purpose::Look(_) | Purpose::Clear(_) => {
+                        self.back_off(now, call.connection);
+                    }
                 }
                 self.wake_at(until);
             }
@@ -189,7 +238,7 @@ impl Engine {
                 let expected = self.connections[usize::from(connection.0)].activity_ms.clamp(50, 600_000);
                 let next_poll = now.mono.plus_ms(expected);
                 if let Some(batch) = self.batches.get_mut(&number) {
-                    batch.stage = Stage::Running { activity: activity.activity_id, next_poll, since: now.mono };
+                    batch.stage = Stage::running(activity.activity_id, next_poll, now.mono);
                 }
                 self.emit(Event::ActivityStarted { name, export, operation });
             }
@@ -202,6 +251,20 @@ impl Engine {
                 Disposition::Split if batch.rows.len() > 1 => self.split(now, number),
                 Disposition::Throttled | Disposition::QuotaExceeded | Disposition::RefreshToken | Disposition::QueueFull => {
                     batch.stage = Stage::Ready;
+                }
+                // One row alone is too large for the vendor.
+                Disposition::Split if batch.operation == Operation::Import => {
+                    self.end(number, Ending::Applied { at: now.wall, refused: vec![0] });
+                }
+                // This attempt was refused, an earlier one may still run.
+                Disposition::Split
+                | Disposition::HoldConnection
+                | Disposition::NotFound
+                | Disposition::Conflict
+                | Disposition::Invalid
+                    if batch.operation == Operation::Remove && batch.repeated =>
+                {
+                    batch.stage = Stage::clearing(now.mono, false);
                 }
                 // Refused as a whole: the export is held meanwhile, and its contacts are decided anew.
                 Disposition::Split
@@ -232,7 +295,7 @@ impl Engine {
     }
 
     fn on_polled_one(&mut self, now: Now, connection: ConnectionId, number: u64, outcome: Outcome) {
-        self.connection_mut(connection).polling = false;
+        self.connection_mut(connection).polling = Polling::Idle;
         match outcome {
             Outcome::Answered(Answer::Activity(activity)) => {
                 let mine = matches!(
@@ -244,26 +307,41 @@ impl Engine {
                 }
             }
             // Just created, it may not be shown yet; after ten days it is not shown any more.
+            Outcome::Refused(Refusal { disposition: Disposition::NotFound, .. }) => {
+                let since = match self.batches.get(&number).map(|batch| &batch.stage) {
+                    Some(Stage::Running { since, .. }) => *since,
+                    Some(_) | None => now.mono,
+                };
+                if now.mono.since_ms(since) > ACTIVITY_SHOWN_MS {
+                    self.end(number, Ending::Unknown);
+                } else {
+                    self.poll_again(now, number);
+                }
+            }
             Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                self.poll_again(now, number)
+                self.poll_again(now, number);
             }
         }
     }
 
     fn poll_again(&mut self, now: Now, number: u64) {
-        if let Some(Stage::Running { next_poll, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
-            *next_poll = now.mono.plus_ms(2_000);
+        if let Some(Stage::Running { next_poll, since, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
+            *next_poll = now.mono.plus_ms(poll_interval_ms(now, *since).max(2_000));
         }
     }
 
-    fn on_polled_all(&mut self, now: Now, connection: ConnectionId, outcome: Outcome) {
-        self.connection_mut(connection).polling = false;
-        let running: Vec<(u64, crate::model::ActivityId)> = self
+    /// One page of a round of polls. Absence means nothing before the last page; one that no page shows is read by
+    /// itself the next time.
+    fn on_polled_all(&mut self, now: Now, connection: ConnectionId, page: u32, outcome: Outcome) {
+        let running: Vec<(u64, crate::model::ActivityId, Option<UnixMillis>)> = self
             .batches
             .iter()
             .filter(|(_, batch)| self.exports[usize::from(batch.export.0)].connection == connection)
             .filter_map(|(number, batch)| match batch.stage {
-                Stage::Running { activity, .. } => Some((*number, activity)),
+                // One that is not due may have begun after this page was asked for: that it is missing means nothing.
+                Stage::Running { activity, next_poll, .. } => {
+                    Some((*number, activity, (next_poll <= now.mono).then_some(batch.opened_at)))
+                }
                 Stage::Opening
                 | Stage::Committing(_)
                 | Stage::Ready
@@ -273,17 +351,30 @@ impl Engine {
                 | Stage::Ended(_) => None,
             })
             .collect();
-        let page = match outcome {
-            Outcome::Answered(Answer::Activities(page)) => page,
-            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                Page { items: Vec::new(), next: None }
-            }
+        let (items, next, answered) = match outcome {
+            Outcome::Answered(Answer::Activities(page)) => (page.items, page.next, true),
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => (Vec::new(), None, false),
         };
-        for (number, id) in running {
-            match page.items.iter().find(|activity| activity.activity_id == id) {
+        let mut missing = Vec::new();
+        for (number, id, opened_at) in running {
+            match items.iter().find(|activity| activity.activity_id == id) {
                 Some(activity) => self.on_activity(now, number, activity),
-                None => self.poll_again(now, number),
+                None => missing.extend(opened_at.map(|opened_at| (number, opened_at))),
             }
+        }
+        let shown = items.last().and_then(|activity| activity.created_at);
+        let passed = |opened_at: UnixMillis| shown.is_some_and(|created| created < opened_at.plus_ms(-CREATED_SKEW_MS));
+        let more = missing.iter().any(|(_, opened_at)| !passed(*opened_at)) && page + 1 < POLL_PAGES_MAX;
+        if let Some(cursor) = next.filter(|_| more) {
+            self.connection_mut(connection).polling = Polling::NextPage(cursor, page + 1);
+            return;
+        }
+        self.connection_mut(connection).polling = Polling::Idle;
+        for (number, _) in missing {
+            if answered && let Some(Stage::Running { unlisted, .. }) = self.batches.get_mut(&number).map(|b| &mut b.stage) {
+                *unlisted = true;
+            }
+            self.poll_again(now, number);
         }
     }
 
@@ -297,12 +388,15 @@ impl Engine {
         look.under_way = false;
         let Outcome::Answered(Answer::Activities(page)) = outcome else {
             look.next_at = now.mono.plus_ms(2_000);
+            if is_stale(&outcome) {
+                look.cursor = None;
+            }
             return;
         };
         let found = page.items.iter().find(|activity| activity.source_file_name.as_deref() == Some(file_name.as_str())).cloned();
         if let Some(activity) = found {
             let name = batch.name.clone();
-            batch.stage = Stage::Running { activity: activity.activity_id, next_poll: now.mono, since: now.mono };
+            batch.stage = Stage::running(activity.activity_id, now.mono, now.mono);
             self.emit(Event::BatchFound { name });
             self.on_activity(now, number, &activity);
             return;
@@ -343,13 +437,19 @@ impl Engine {
                 | Stage::Ended(_) => None,
             })
             .collect();
+        let Some(export) = self.batches.get(&number).map(|batch| batch.export) else { return };
+        let ended_at = self.vendor_now(self.export(export).application, now);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let oldest = batch.opened_at.plus_ms(-CREATED_SKEW_MS);
         let restored = batch.restored;
-        let Stage::Clearing { next_at, cursor, under_way, waiting_for } = &mut batch.stage else { return };
+        let Stage::Clearing { next_at, cursor, under_way, waiting_for, completed } = &mut batch.stage else { return };
         *under_way = false;
         let Outcome::Answered(Answer::Activities(page)) = outcome else {
             *next_at = now.mono.plus_ms(2_000);
+            if is_stale(&outcome) {
+                *cursor = None;
+                *waiting_for = false;
+            }
             return;
         };
         let foreign = |activity: &Activity| {
@@ -367,7 +467,8 @@ impl Engine {
             *next_at = now.mono.plus_ms(5_000);
             return;
         }
-        let ending = if restored { Ending::Unknown } else { Ending::Applied { at: now.wall, refused: Vec::new() } };
+        let done = *completed && !restored;
+        let ending = if done { Ending::Applied { at: ended_at, refused: Vec::new() } } else { Ending::Unknown };
         self.end(number, ending);
     }
 
@@ -376,11 +477,16 @@ impl Engine {
         let ListRef::Named { name, create } = self.catalog.export(export).list.clone() else { return };
         if let Outcome::Answered(Answer::Lists(page)) = outcome {
             match page.items.iter().find(|list| list.name == name) {
-                Some(list) => self.resolve_list(export, list.list_id),
-                None if create => self.export_mut(export).list_absent = true,
+                Some(list) => self.resolve_list(export, list),
+                // A name is asked for in full, so that one page holds its list; a longer answer proves no absence.
+                None if create && page.next.is_none() && !self.export(export).list_conflict => {
+                    self.export_mut(export).list_absent = true;
+                }
                 None => {
                     let until = now.mono.plus_ms(RETRY_HELD_MS);
-                    self.export_mut(export).held = Some((HoldReason::ListMissing, until));
+                    let state = self.export_mut(export);
+                    state.list_conflict = false;
+                    state.held = Some((HoldReason::ListMissing, until));
                     self.wake_at(until);
                 }
             }
@@ -390,14 +496,20 @@ impl Engine {
     fn on_list_created(&mut self, _now: Now, export: ExportId, outcome: Outcome) {
         // Anything but the list itself: its name is looked for again, which also finds what an unknown outcome made.
         self.export_mut(export).list_call = false;
-        if let Outcome::Answered(Answer::List(list)) = outcome {
-            self.resolve_list(export, list.list_id);
+        match outcome {
+            Outcome::Answered(Answer::List(list)) => self.resolve_list(export, &list),
+            // Taken, although it was not found: if it is not found again, a person has to look.
+            Outcome::Refused(Refusal { disposition: Disposition::Conflict, .. }) => {
+                self.export_mut(export).list_conflict = true;
+            }
+            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {}
         }
     }
 
-    fn resolve_list(&mut self, export: ExportId, list: crate::model::ListId) {
+    fn resolve_list(&mut self, export: ExportId, list: &List) {
         let state = self.export_mut(export);
-        state.list = Some(list);
+        state.list = Some(list.list_id);
+        state.members_shown = list.membership_count.unwrap_or(0);
         state.record_due = true;
         self.journal.moved = true;
     }
@@ -407,10 +519,44 @@ impl Engine {
             self.emit(Event::LateAnswer { kind: None });
             return;
         };
-        let application = self.catalog.connection(id).application;
-        if let Some(slot) = read.slot {
-            self.application_mut(application).pacer.answered(slot, now.mono);
-            self.application_mut(application).quota.first_call_ended();
+        let connection = self.catalog.connection(id);
+        let (application, refreshes) = (connection.application, connection.refreshes);
+        if let Some(permit) = read.permit {
+            let state = self.application_mut(application);
+            if token == (TokenOutcome::Unavailable { requested: false }) {
+                state.pacer.unused(permit.slot);
+                state.quota.refund(permit.charge);
+            } else {
+                state.pacer.answered(permit.slot, now.mono);
+                state.quota.first_call_ended(permit.charge);
+            }
+        }
+        let state = &mut self.connections[usize::from(id.0)];
+        let asked = read.permit.is_some();
+        let works_until = read.works_until.filter(|until| until.is_none_or(|until| until > now.wall));
+        let due_now = |refresh_at: Option<UnixMillis>| refreshes && refresh_at.is_some_and(|at| at <= now.wall);
+        match token {
+            // The store alone does not help: the token endpoint is asked, which costs a call.
+            TokenOutcome::Valid { refresh_at, expires_at } if !asked && due_now(refresh_at) => {
+                state.token_at = now.mono;
+                state.token = TokenState::Due { rejected: false, works_until: Some(expires_at) };
+                return;
+            }
+            TokenOutcome::Unavailable { .. } if !asked && refreshes => {
+                state.token = TokenState::Due { rejected: read.rejected, works_until };
+                return;
+            }
+            // It could not be refreshed in good time: the old one works on, and there is time to try again.
+            TokenOutcome::Unavailable { .. } if works_until.is_some() => {
+                let refresh_at = Some(now.wall.plus_ms(REFRESH_AGAIN_MS));
+                state.token = TokenState::Valid { refresh_at, expires_at: works_until.flatten() };
+                return;
+            }
+            TokenOutcome::Valid { .. }
+            | TokenOutcome::Missing
+            | TokenOutcome::Dead
+            | TokenOutcome::OtherApplication
+            | TokenOutcome::Unavailable { .. } => {}
         }
         let bad = |reason: HoldReason, wait_ms: u64| (reason, now.mono.plus_ms(wait_ms));
         let held: Option<(HoldReason, Mono)> = match token {
@@ -422,7 +568,11 @@ impl Engine {
         };
         let state = self.connection_mut(id);
         state.token = match (token, held) {
-            (TokenOutcome::Valid { refresh_at, expires_at }, _) => TokenState::Valid { refresh_at, expires_at },
+            (TokenOutcome::Valid { refresh_at, expires_at }, _) => {
+                state.token_at = now.mono;
+                let refresh_at = refresh_at.map(|at| at.max(now.wall.plus_ms(REFRESH_AGAIN_MS)));
+                TokenState::Valid { refresh_at, expires_at }
+            }
             (_, Some((_, again_at))) => TokenState::Bad { again_at },
             (_, None) => TokenState::Unread,
         };

@@ -11,6 +11,7 @@ use crate::model::{
     catalog::ExportId,
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
+    row::Row,
     state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue},
     time::{Mono, Now, UnixMillis},
 };
@@ -18,11 +19,11 @@ use crate::model::{
 use super::{
     ApplicationState, Engine, Event,
     activity::{Batch, BatchRow, Look, Stage},
-    coalescer::{Tokens, Waiting},
+    coalescer::Tokens,
     event::{HoldReason, Holder},
     journal::ROW_UNKNOWN,
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
-    membership::Known,
+    membership::{ContactSlot, Known, MemberId},
     pacer::Pacer,
     quota::Quota,
     router::Router,
@@ -57,6 +58,29 @@ pub(super) struct Restored {
     ledgers: BTreeMap<u64, LedgerRecord>,
     batches: BTreeMap<BatchName, BTreeMap<u32, BatchChunk>>,
     exports_by_name: BTreeMap<Text, ExportId>,
+    /// Rows to be sent, and who said so.
+    rows: BTreeMap<(ExportId, ContactSlot), RowsOf>,
+    /// Further members whose records say what was applied of a contact, beside its owner.
+    claims: BTreeMap<(ExportId, ContactSlot), ClaimsOf>,
+}
+
+type RowsOf = SmallVec<[(MemberId, Row, UnixMillis); 1]>;
+type ClaimsOf = SmallVec<[(MemberId, Known); 1]>;
+
+/// Drops what one member said of a contact.
+fn forget_of<T, const N: usize>(
+    said: &mut BTreeMap<(ExportId, ContactSlot), SmallVec<[T; N]>>,
+    key: (ExportId, ContactSlot),
+    by: impl Fn(&T) -> bool,
+) where
+    [T; N]: smallvec::Array<Item = T>,
+{
+    if let Some(items) = said.get_mut(&key) {
+        items.retain(|item| !by(item));
+        if items.is_empty() {
+            said.remove(&key);
+        }
+    }
 }
 
 impl Engine {
@@ -104,25 +128,30 @@ impl Engine {
         self.restored.header.as_ref()
     }
 
+    /// Takes back what the record before said of a member. Records come in the order of the log, also those that a newer
+    /// one of another key corrects: who claims a contact is kept apart until the last of them was read.
     fn forget_restored(&mut self, export: ExportId, profile: &Text) {
         let Some(id) = self.export(export).members.find(profile) else { return };
-        let members = &mut self.export_mut(export).members;
+        let members = &mut self.exports[usize::from(export.0)].members;
         let member = members.member_mut(id);
-        member.segments = 0;
-        let mut slots: SmallVec<[_; 2]> = member.former.iter().copied().collect();
-        slots.extend(member.contact);
-        members.point(id, None);
+        let mut slots: SmallVec<[ContactSlot; 2]> = std::mem::take(&mut member.former).into_iter().collect();
+        slots.extend(member.contact.take());
         for slot in slots {
-            // Somebody else's by now, or nobody's.
-            if members.contact_if(slot).is_some_and(|contact| contact.owner == id) {
-                members.contact_mut(slot).waiting = None;
-                members.set_known(slot, Known::Off);
+            let Some(contact) = members.contact_if(slot) else { continue };
+            let owner = contact.owner;
+            members.contact_mut(slot).wanted_by.retain(|member| *member != id);
+            forget_of(&mut self.restored.rows, (export, slot), |(member, ..)| *member == id);
+            forget_of(&mut self.restored.claims, (export, slot), |(member, _)| *member == id);
+            if owner == id {
+                let next = self.restored.claims.get(&(export, slot)).and_then(|claims| claims.first().copied());
+                forget_of(&mut self.restored.claims, (export, slot), |(member, _)| Some(*member) == next.map(|(next, _)| next));
+                members.set_known(slot, next.map_or(Known::Off, |(_, known)| known));
+                let contact = members.contact_mut(slot);
+                contact.owner = next.map(|(next, _)| next).or(contact.wanted_by.first().copied()).unwrap_or(owner);
                 members.forget_contact_if_idle(slot);
             }
         }
-        if members.member(id).contact.is_none() && members.member(id).former.is_empty() {
-            members.forget_member(id);
-        }
+        members.forget_member(id);
     }
 
     fn restore_member(&mut self, export: ExportId, profile: &Text, cut: MemberCut) {
@@ -132,22 +161,25 @@ impl Engine {
         let segments =
             config.segments.iter().enumerate().filter(|(_, name)| cut.segments.contains(name)).map(|(bit, _)| 1_u64 << bit);
         let segments = segments.fold(0, |word, bit| word | bit);
-        let members = &mut self.export_mut(export).members;
+        let members = &mut self.exports[usize::from(export.0)].members;
         let id = members.find_or_insert(profile);
+        let wanted = cut.address.as_ref().map(|address| members.find_or_insert_contact(address, id));
         let member = members.member_mut(id);
         member.segments = segments;
+        member.contact = wanted;
         member.position = cut.positions.first().copied().unwrap_or(Position { partition: PartitionId(-1), offset: -1 });
         member.changed_at = cut.changed_at;
         member.recorded = true;
         member.erased = cut.erased;
         member.refused = cut.refused.map(Box::new);
         let is_refused = member.refused.is_some();
-        let wanted = cut.address.as_ref().map(|address| members.find_or_insert_contact(address, id));
-        members.point(id, wanted);
         if let Some(slot) = wanted {
             let known_off = !cut.applied.iter().any(|applied| Some(&applied.address) == cut.address.as_ref());
-            if is_refused && known_off && cut.row.is_none() {
-                members.contact_mut(slot).wanted_by.retain(|member| *member != id);
+            if segments != 0 && !(is_refused && known_off && cut.row.is_none()) {
+                members.contact_mut(slot).wanted_by.push(id);
+            }
+            if let Some(row) = cut.row {
+                self.restored.rows.entry((export, slot)).or_default().push((id, row, cut.changed_at));
             }
         }
         for applied in cut.applied {
@@ -157,28 +189,29 @@ impl Engine {
             } else {
                 Known::On { row_hash: applied.row_hash, at: applied.at }
             };
-            members.set_known(slot, known);
-            if members.contact(slot).wanted_by.is_empty() {
-                members.contact_mut(slot).owner = id;
+            let contact = members.contact_mut(slot);
+            if contact.known == Known::Off {
+                contact.owner = id;
+                members.set_known(slot, known);
+            } else {
+                self.restored.claims.entry((export, slot)).or_default().push((id, known));
             }
-            if Some(slot) != wanted && members.contact(slot).owner == id && !members.member(id).former.contains(&slot) {
+            if Some(slot) != wanted {
                 members.member_mut(id).former.push(slot);
             }
         }
-        if let (Some(slot), Some(row)) = (wanted, cut.row) {
-            // Without a place in a queue until the term begins.
-            let waiting = Waiting {
-                operation: None,
-                bytes: 0,
-                row,
-                since: cut.changed_at,
-                queued_at: Mono(0),
-                tokens: Tokens::new(),
-                touched: SmallVec::from_slice(&[id]),
-                sequence: 0,
-            };
-            members.contact_mut(slot).waiting = Some(Box::new(waiting));
-        }
+    }
+
+    /// Lets whoever wants a contact carry what was applied of it, as it is while a term runs.
+    fn settle_owner(&mut self, export: ExportId, slot: ContactSlot) {
+        let members = &mut self.export_mut(export).members;
+        let contact = members.contact(slot);
+        let owner = contact.owner;
+        let Some(wants) = contact.wanted_by.first().copied().filter(|_| !contact.wanted_by.contains(&owner)) else { return };
+        members.contact_mut(slot).owner = wants;
+        members.member_mut(owner).former.retain(|former| *former != slot);
+        self.due(export, owner);
+        self.due(export, wants);
     }
 
     /// Begins the term. The partitions to read and where, or why nothing moves (also in the snapshot): then the
@@ -206,6 +239,7 @@ impl Engine {
                 ApplicationState {
                     pacer: Pacer::new(application.calls_per_second),
                     quota: Quota::new(per_day, ledger, now.wall),
+                    busy: 0,
                     held: None,
                 }
             })
@@ -294,6 +328,7 @@ impl Engine {
                 *position = (*position).max(contact.position.offset);
             }
             self.connection_mut(connection).open_batches += 1;
+            self.export_mut(export).rows_open += rows.len() as u64;
             let stage = match operation {
                 crate::model::batch::Operation::Import => {
                     Stage::Looking(Look { cursor: None, absent_since: None, next_at: self.first_call_at, under_way: false })
@@ -324,10 +359,15 @@ impl Engine {
     fn begin_export(&mut self, now: Now, export: ExportId) {
         let slots: Vec<_> = self.export(export).members.contacts().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let members = &mut self.export_mut(export).members;
-            let waiting = members.contact_mut(slot).waiting.take();
-            if let Some(waiting) = waiting {
-                self.put_waiting_new(now, export, slot, waiting.row);
+            self.settle_owner(export, slot);
+            for (member, _) in self.restored.claims.remove(&(export, slot)).unwrap_or_default() {
+                self.export_mut(export).members.member_mut(member).former.retain(|former| *former != slot);
+                self.due(export, member);
+            }
+            // Whoever wrote last of those that share it.
+            let rows = self.restored.rows.remove(&(export, slot)).unwrap_or_default();
+            if let Some((_, row, _)) = rows.into_iter().max_by_key(|(_, _, changed_at)| *changed_at) {
+                self.put_waiting_new(now, export, slot, row);
             }
             self.decide(now, export, slot);
         }

@@ -14,7 +14,7 @@ use super::{
     membership::ContactSlot,
     output::{Call, CallId, ReadToken, RefreshId},
     pacer::Slot,
-    quota::NoCall,
+    quota::{Charge, NoCall},
     removal::Finding,
 };
 
@@ -25,8 +25,8 @@ pub(super) enum Purpose {
     Post(u64),
     /// Reads one batch's activity.
     PollOne(u64),
-    /// Reads an account's activities; further pages while some are missing.
-    PollAll(ConnectionId),
+    /// Reads a page of an account's activities: the next page is read while some are missing.
+    PollAll(ConnectionId, u32),
     /// Looks for a batch's name.
     Look(u64),
     /// Looks for nameless activities that a repeated removal must wait for.
@@ -48,14 +48,29 @@ pub(super) struct CallInFlight {
     pub(super) kind: CallKind,
     pub(super) application: ApplicationId,
     pub(super) connection: ConnectionId,
-    pub(super) slot: Slot,
+    pub(super) permit: Permit,
     pub(super) handed_over: Mono,
 }
 
 /// A token look under way.
 #[derive(Debug)]
 pub(super) struct TokenReadInFlight {
-    pub(super) slot: Option<Slot>,
+    /// Leave to ask the token endpoint, where it may be asked.
+    pub(super) permit: Option<Permit>,
+    pub(super) rejected: bool,
+    /// When the token ends that works until this look has an answer.
+    pub(super) works_until: Option<Option<UnixMillis>>,
+}
+
+/// How far a round of polls of an account's activities has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Polling {
+    /// None is under way.
+    Idle,
+    /// A call is.
+    UnderWay,
+    /// The page behind the cursor is to be read, as the page of this number.
+    NextPage(Cursor, u32),
 }
 
 /// What is known of a connection's token.
@@ -63,8 +78,10 @@ pub(super) struct TokenReadInFlight {
 pub(super) enum TokenState {
     /// Not read in this term.
     Unread,
-    /// Being read or refreshed.
-    Reading,
+    /// The store alone does not help: the token endpoint is to be asked.
+    Due { rejected: bool, works_until: Option<Option<UnixMillis>> },
+    /// Being read or refreshed; a refresh in good time leaves the old one at work.
+    Reading { works_until: Option<Option<UnixMillis>> },
     /// Good until it is refreshed.
     Valid { refresh_at: Option<UnixMillis>, expires_at: Option<UnixMillis> },
     /// The vendor rejected it.
@@ -73,9 +90,24 @@ pub(super) enum TokenState {
     Bad { again_at: Mono },
 }
 
-/// Leave to make one call.
-struct Permit {
-    slot: Slot,
+impl TokenState {
+    /// Whether calls may be made with it now.
+    fn works(self, now: Now) -> bool {
+        match self {
+            Self::Valid { .. } => true,
+            Self::Due { works_until, .. } | Self::Reading { works_until } => {
+                works_until.is_some_and(|until| until.is_none_or(|until| until > now.wall))
+            }
+            Self::Unread | Self::Rejected | Self::Bad { .. } => false,
+        }
+    }
+}
+
+/// Leave to make one call: a slot of the second, and a call of the day.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Permit {
+    pub(super) slot: Slot,
+    pub(super) charge: Charge,
 }
 
 impl Engine {
@@ -112,6 +144,10 @@ impl Engine {
 
     /// Makes every call that is due and may go.
     pub(super) fn make_calls(&mut self, now: Now) {
+        // The last transaction says that nothing of this term is under way: the next owner need not wait.
+        if self.drain.is_some_and(|drain| drain.done) {
+            return;
+        }
         if now.mono < self.first_call_at {
             self.wake_at(self.first_call_at);
         }
@@ -131,65 +167,89 @@ impl Engine {
 
     /// Polls and looks: what is already under way at the vendor.
     fn follow(&mut self, now: Now) {
-        let numbers: Vec<u64> = self.batches.keys().copied().collect();
-        for connection in self.connection_ids() {
-            let mine = |engine: &Self, number: &u64| {
-                engine.batches.get(number).is_some_and(|batch| engine.export(batch.export).connection == connection)
-            };
-            let running: Vec<(u64, Mono)> = numbers
-                .iter()
-                .filter(|number| mine(self, number))
-                .filter_map(|number| match self.batches.get(number).map(|batch| &batch.stage) {
-                    Some(Stage::Running { next_poll, .. }) => Some((*number, *next_poll)),
-                    Some(_) | None => None,
-                })
-                .collect();
-            let due = running.iter().map(|(_, at)| *at).min();
-            if let Some(due) = due
-                && !self.connections[usize::from(connection.0)].polling
-            {
-                if due > now.mono {
-                    self.wake_at(due);
-                } else if let Some(permit) = self.permit(now, connection, 0) {
-                    self.connection_mut(connection).polling = true;
-                    let alone =
-                        if let [(number, _)] = running[..] { self.running_activity(number).map(|id| (number, id)) } else { None };
-                    match alone {
-                        Some((number, activity_id)) => {
-                            self.call(now, connection, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
-                        }
-                        None => {
-                            self.call(now, connection, permit, Request::Activities { cursor: None }, Purpose::PollAll(connection))
-                        }
+        /// What one account's activities need.
+        #[derive(Clone, Default)]
+        struct Polls {
+            due: Option<Mono>,
+            first: Option<u64>,
+            count: u32,
+            unlisted: Option<u64>,
+        }
+        let mut polls = vec![Polls::default(); self.connections.len()];
+        let mut looks: Vec<(u64, Mono)> = Vec::new();
+        for (number, batch) in &self.batches {
+            match &batch.stage {
+                Stage::Running { next_poll, unlisted, .. } => {
+                    let polls = &mut polls[usize::from(self.export(batch.export).connection.0)];
+                    polls.due = Some(polls.due.map_or(*next_poll, |due| due.min(*next_poll)));
+                    polls.first = polls.first.or(Some(*number));
+                    polls.count += 1;
+                    if *unlisted && *next_poll <= now.mono {
+                        polls.unlisted = polls.unlisted.or(Some(*number));
                     }
                 }
-            }
-        }
-        for number in numbers {
-            let Some(batch) = self.batches.get(&number) else { continue };
-            let connection = self.export(batch.export).connection;
-            let (next_at, cursor, purpose): (Mono, Option<Cursor>, Purpose) = match &batch.stage {
-                Stage::Looking(look) if !look.under_way => (look.next_at, look.cursor.clone(), Purpose::Look(number)),
-                Stage::Clearing { next_at, cursor, under_way: false, .. } => (*next_at, cursor.clone(), Purpose::Clear(number)),
+                Stage::Looking(look) if !look.under_way => looks.push((*number, look.next_at)),
+                Stage::Clearing { next_at, under_way: false, .. } => looks.push((*number, *next_at)),
                 Stage::Looking(_)
                 | Stage::Clearing { .. }
                 | Stage::Opening
                 | Stage::Committing(_)
                 | Stage::Ready
                 | Stage::Posting
-                | Stage::Running { .. }
-                | Stage::Ended(_) => continue,
+                | Stage::Ended(_) => {}
+            }
+        }
+        for (id, polls) in self.connection_ids().zip(polls) {
+            let Some(due) = polls.due else {
+                if let Polling::NextPage(..) = self.connections[usize::from(id.0)].polling {
+                    self.connection_mut(id).polling = Polling::Idle;
+                }
+                continue;
             };
+            let next_page = match &self.connections[usize::from(id.0)].polling {
+                Polling::Idle => None,
+                Polling::UnderWay => continue,
+                Polling::NextPage(cursor, page) => Some((cursor.clone(), *page)),
+            };
+            if due > now.mono && next_page.is_none() {
+                self.wake_at(due);
+                continue;
+            }
+            let Some(permit) = self.permit(now, id, 0) else { continue };
+            self.connection_mut(id).polling = Polling::UnderWay;
+            if let Some((cursor, page)) = next_page {
+                self.call(now, id, permit, Request::Activities { cursor: Some(cursor) }, Purpose::PollAll(id, page));
+                continue;
+            }
+            // One that no page showed, or the only one, is read by itself.
+            let alone = polls.unlisted.or(polls.first.filter(|_| polls.count == 1));
+            match alone.and_then(|number| Some((number, self.running_activity(number)?))) {
+                Some((number, activity_id)) => {
+                    self.call(now, id, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
+                }
+                None => self.call(now, id, permit, Request::Activities { cursor: None }, Purpose::PollAll(id, 0)),
+            }
+        }
+        for (number, next_at) in looks {
             if next_at > now.mono {
                 self.wake_at(next_at);
-            } else if let Some(permit) = self.permit(now, connection, 0) {
-                match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
-                    Some(Stage::Looking(look)) => look.under_way = true,
-                    Some(Stage::Clearing { under_way, .. }) => *under_way = true,
-                    Some(_) | None => {}
-                }
-                self.call(now, connection, permit, Request::Activities { cursor }, purpose);
+                continue;
             }
+            let Some(batch) = self.batches.get(&number) else { continue };
+            let connection = self.export(batch.export).connection;
+            let Some(permit) = self.permit(now, connection, 0) else { continue };
+            let (cursor, purpose) = match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
+                Some(Stage::Looking(look)) => {
+                    look.under_way = true;
+                    (look.cursor.clone(), Purpose::Look(number))
+                }
+                Some(Stage::Clearing { under_way, cursor, .. }) => {
+                    *under_way = true;
+                    (cursor.clone(), Purpose::Clear(number))
+                }
+                Some(_) | None => continue,
+            };
+            self.call(now, connection, permit, Request::Activities { cursor }, purpose);
         }
     }
 
@@ -229,7 +289,7 @@ impl Engine {
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
         let needed = state.routed && state.list.is_none() && !state.list_call && state.held.is_none();
-        let waits = state.imports.live > 0 || state.removals.live > 0;
+        let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !needed || !waits {
             return;
         }
@@ -251,6 +311,9 @@ impl Engine {
 
     fn find_ids(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
+        if state.held.is_some() {
+            return;
+        }
         let (connection, Some(list)) = (state.connection, state.list) else { return };
         match &state.finding {
             Finding::Scanning { cursor, under_way: false, .. } => {
@@ -262,67 +325,67 @@ impl Engine {
                     self.call(now, connection, permit, Request::ListMembers { list, cursor }, Purpose::Scan(export));
                 }
             }
-            Finding::LookingUp { under_way: None, .. } => {
-                while let Finding::LookingUp { queue, .. } = &mut self.export_mut(export).finding {
-                    let Some((slot, sequence)) = queue.last().copied() else { break };
-                    if self.is_live(export, slot, sequence, crate::model::batch::Operation::Remove) {
-                        let Some(permit) = self.permit(now, connection, LANE_CALLS) else { return };
-                        let address = self.export(export).members.contact(slot).address.clone();
-                        if let Finding::LookingUp { queue, under_way } = &mut self.export_mut(export).finding {
-                            queue.pop();
-                            *under_way = Some((slot, sequence));
-                        }
-                        self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUp(export, slot, sequence));
-                        return;
-                    }
-                    if let Finding::LookingUp { queue, .. } = &mut self.export_mut(export).finding {
-                        queue.pop();
-                    }
+            Finding::LookingUp { under_way: false, .. } => {
+                let Some((slot, sequence)) = self.next_look_up(export) else {
+                    self.end_looking_up(now, export);
+                    return;
+                };
+                let Some(permit) = self.permit(now, connection, LANE_CALLS) else {
+                    self.put_back_look_up(export, slot, sequence);
+                    return;
+                };
+                let address = self.export(export).members.contact(slot).address.clone();
+                if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
+                    *under_way = true;
                 }
-                self.end_looking_up(now, export);
+                self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUp(export, slot, sequence));
             }
             Finding::Idle | Finding::Scanning { .. } | Finding::LookingUp { .. } => {}
         }
-        self.forget_ids_of_forgotten(export);
     }
 
+    /// Looks for a token when one is needed. First the store alone, which costs nothing; the token endpoint is asked
+    /// where that does not help. Such a request counts as a call of the day and of the second: it is not documented
+    /// whether the vendor counts it, and counting it breaks no promise.
     fn read_token(&mut self, now: Now, id: ConnectionId) {
         let connection = self.catalog.connection(id);
         let application = connection.application;
-        let used = self.exports.iter().any(|export| export.connection == id && export.routed);
-        let rejected = match self.connections[usize::from(id.0)].token {
-            TokenState::Unread if used => false,
-            TokenState::Rejected => true,
+        let state = &self.connections[usize::from(id.0)];
+        let used = state.used;
+        let (rejected, ask, works_until) = match state.token {
+            TokenState::Unread if used => (false, false, None),
+            TokenState::Rejected => (true, false, None),
+            TokenState::Due { rejected, works_until } => (rejected, true, works_until),
             TokenState::Bad { again_at } if used => {
                 if again_at > now.mono {
                     self.wake_at(again_at);
                     return;
                 }
-                false
+                (false, false, None)
             }
-            TokenState::Valid { refresh_at: Some(at), .. } if at <= now.wall => false,
-            TokenState::Valid { .. } | TokenState::Unread | TokenState::Reading | TokenState::Bad { .. } => return,
+            TokenState::Valid { refresh_at: Some(at), expires_at } if at <= now.wall => (false, false, Some(expires_at)),
+            TokenState::Valid { .. } | TokenState::Unread | TokenState::Reading { .. } | TokenState::Bad { .. } => return,
         };
-        let may_refresh = connection.refreshes;
-        let mut slot = None;
-        if may_refresh {
-            if now.mono < self.first_call_at || !self.leased(now) {
+        let mut permit = None;
+        if ask {
+            let held = self.applications[usize::from(application.0)].held.is_some();
+            if held || now.mono < self.first_call_at || !self.leased(now) {
                 return;
             }
-            match self.take_slot(now, application, 0) {
-                Some(taken) => slot = Some(taken),
-                None => return,
+            permit = self.take_permit(now, application, 0);
+            if permit.is_none() {
+                return;
             }
         }
         self.next_call += 1;
         let refresh = RefreshId(self.next_call);
-        self.token_reads.insert(refresh, TokenReadInFlight { slot });
-        self.connection_mut(id).token = TokenState::Reading;
+        self.token_reads.insert(refresh, TokenReadInFlight { permit, rejected, works_until });
+        self.connection_mut(id).token = TokenState::Reading { works_until };
         self.outputs.push_back(Output::ReadToken(ReadToken {
             refresh,
             connection: id,
             rejected,
-            may_refresh,
+            may_refresh: ask,
             not_after: self.lease_until,
             deadline_ms: self.catalog.timing.request_deadline_ms,
         }));
@@ -338,16 +401,16 @@ impl Engine {
     fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
         let application = self.catalog.connection(id).application;
         let connection = &self.connections[usize::from(id.0)];
-        if now.mono < self.first_call_at || connection.held.is_some() || !matches!(connection.token, TokenState::Valid { .. }) {
+        if now.mono < self.first_call_at || connection.held.is_some() || !connection.token.works(now) {
             return None;
         }
         if self.applications[usize::from(application.0)].held.is_some() || !self.leased(now) {
             return None;
         }
-        self.take_slot(now, application, lane_calls).map(|slot| Permit { slot })
+        self.take_permit(now, application, lane_calls)
     }
 
-    fn take_slot(&mut self, now: Now, application: ApplicationId, lane_calls: u32) -> Option<Slot> {
+    fn take_permit(&mut self, now: Now, application: ApplicationId, lane_calls: u32) -> Option<Permit> {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
         let state = self.application_mut(application);
         let slot = match state.pacer.take(now.mono) {
@@ -359,17 +422,17 @@ impl Engine {
                 return None;
             }
         };
-        let lane_calls = lane_calls.min(state.quota.limit().unwrap_or(u32::MAX) / 20);
+        let lane_calls = state.quota.lane(lane_calls);
         match state.quota.charge(now, deadline_ms, lane_calls) {
-            Ok(()) => Some(slot),
+            Ok(charge) => Some(Permit { slot, charge }),
             Err(reason) => {
                 state.pacer.unused(slot);
                 match reason {
                     NoCall::NotReserved => self.journal.urgent = true,
                     NoCall::ClockUnknown => {}
                     NoCall::Spent => {
-                        let until =
-                            state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000)).max(now.mono.plus_ms(1_000));
+                        let until = state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000));
+                        let until = until.max(now.mono.plus_ms(1_000));
                         if lane_calls == 0 {
                             state.held = Some((HoldReason::QuotaSpent, until));
                         }
@@ -387,7 +450,7 @@ impl Engine {
         let application = self.catalog.connection(connection).application;
         let kind = request.kind();
         let handed_over = now.mono;
-        self.calls.insert(call, CallInFlight { purpose, kind, application, connection, slot: permit.slot, handed_over });
+        self.calls.insert(call, CallInFlight { purpose, kind, application, connection, permit, handed_over });
         self.outputs.push_back(Output::Call(Call {
             call,
             connection,

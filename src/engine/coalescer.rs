@@ -3,7 +3,7 @@
 //! A change that overtakes another carries the other's records with it: they settle together. Two that cancel each
 //! other settle at once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use smallvec::SmallVec;
 
@@ -30,6 +30,10 @@ pub struct Waiting {
     pub since: UnixMillis,
     /// When it began to wait.
     pub queued_at: Mono,
+    /// A removal that the vendor's index may not know yet: it is not looked for before this instant.
+    pub not_before: Option<Mono>,
+    /// Where it waits; none while its operation is not known.
+    pub place: Option<Place>,
     /// The records that settle with it.
     pub tokens: Tokens,
     /// The members whose facts they changed: their records are written when they settle.
@@ -38,6 +42,73 @@ pub struct Waiting {
     pub sequence: u64,
     /// Bytes that it is accounted with.
     pub bytes: usize,
+}
+
+impl Waiting {
+    /// A change that no record is in yet, and that waits nowhere.
+    #[must_use]
+    pub fn new(row: Row, since: UnixMillis, queued_at: Mono) -> Self {
+        Self {
+            operation: None,
+            row,
+            since,
+            queued_at,
+            not_before: None,
+            place: None,
+            tokens: Tokens::new(),
+            touched: SmallVec::new(),
+            sequence: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// Where a change waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// For the next import.
+    Imports,
+    /// For its contact id to be found.
+    Unfound,
+    /// For the next removal: its contact id is known.
+    Found,
+    /// For the vendor's index to know the contact.
+    Later,
+}
+
+/// Removals that wait: those with a contact id, those without, and those that are not looked for yet.
+#[derive(Debug, Default)]
+pub struct Removals {
+    /// Without a contact id.
+    pub unfound: Queue,
+    /// With one.
+    pub found: Queue,
+    /// Not to be looked for before their time, by it and by their sequence.
+    later: BTreeMap<(Mono, u64), ContactSlot>,
+}
+
+impl Removals {
+    /// Removals that wait, wherever.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.unfound.live + self.found.live + self.later.len()
+    }
+
+    /// Puts one aside until `at`.
+    pub fn push_later(&mut self, slot: ContactSlot, sequence: u64, at: Mono) {
+        self.later.insert((at, sequence), slot);
+    }
+
+    /// Takes one back that was put aside.
+    pub fn drop_later(&mut self, sequence: u64, at: Mono) {
+        self.later.remove(&(at, sequence));
+    }
+
+    /// The first that was put aside, and until when.
+    #[must_use]
+    pub fn first_later(&self) -> Option<(Mono, ContactSlot)> {
+        self.later.first_key_value().map(|((at, _), slot)| (*at, *slot))
+    }
 }
 
 /// A queue of contacts in the order in which their changes began to wait. Entries are dropped late: a contact whose
@@ -71,6 +142,16 @@ impl Queue {
     /// The next entry, stale or not.
     pub fn pop(&mut self) -> Option<(ContactSlot, u64)> {
         self.entries.pop_front().map(|(slot, sequence, _)| (slot, sequence))
+    }
+
+    /// The next entry whose sequence is not above `upto`, stale or not.
+    pub fn pop_upto(&mut self, upto: u64) -> Option<(ContactSlot, u64)> {
+        self.entries.front().is_some_and(|(_, sequence, _)| *sequence <= upto).then(|| self.pop()).flatten()
+    }
+
+    /// Puts the entry of a change that still waits back to where it was popped from.
+    pub fn put_back(&mut self, slot: ContactSlot, sequence: u64, queued_at: Mono) {
+        self.entries.push_front((slot, sequence, queued_at));
     }
 
     /// Drops stale entries at the front and, when they outnumber the live, everywhere.

@@ -10,7 +10,7 @@ use crate::model::{
         Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, RoutedExport, STATE_FORMAT,
         StateChange, StateKey, StateValue,
     },
-    time::{Mono, Now, UnixMillis},
+    time::{Mono, Now},
 };
 
 use super::{
@@ -88,7 +88,8 @@ impl Engine {
 
     /// Begins a transaction when something asks for one and none is under way.
     pub(super) fn commit_if_due(&mut self, now: Now) {
-        if self.journal.under_way.is_some() {
+        // Nothing follows the transaction that ends the term.
+        if self.journal.under_way.is_some() || self.drain.is_some_and(|drain| drain.done) {
             return;
         }
         let opening = self.batches.values().any(|batch| matches!(batch.stage, Stage::Opening));
@@ -154,7 +155,10 @@ impl Engine {
             let name = self.catalog.export(id).name.clone();
             let state = self.export_mut(id);
             if std::mem::take(&mut state.record_due) {
-                let record = ExportRecord { list: state.list, rows_by_minute: state.rows_by_minute.iter().copied().collect() };
+                let record = ExportRecord {
+                    list: state.list,
+                    rows_by_minute: state.rows_by_minute.iter().map(|(minute, rows)| (*minute, *rows)).collect(),
+                };
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
             }
         }
@@ -328,7 +332,7 @@ impl Engine {
             let (row_hash, at) = match contact.known {
                 Known::Off => return None,
                 Known::On { row_hash, at } => (row_hash, at),
-                Known::Unknown { .. } => (ROW_UNKNOWN, UnixMillis(0)),
+                Known::Unknown { since } => (ROW_UNKNOWN, since),
             };
             Some(Applied { address: contact.address.clone(), list: state.list.unwrap_or_default(), row_hash, at })
         });

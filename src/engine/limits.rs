@@ -50,8 +50,18 @@ pub const MIDNIGHT_GUARD_MS: i64 = 30_000;
 pub const COMMIT_INTERVAL_MS: u64 = 250;
 /// An idle shard commits this often, so that its offsets do not expire.
 pub const IDLE_COMMIT_MS: u64 = 3_600_000;
-/// How far the vendor's `created_at` may lie before our time of sending.
-pub const CREATED_SKEW_MS: i64 = 300_000;
+/// How far a wall clock of ours may be off. Nothing that only it tells is believed within this time.
+pub const WALL_SKEW_MS: i64 = 3 * 3_600_000;
+/// How far the vendor's `created_at` may lie before the time that a batch was opened at: that may be a wall clock's.
+pub const CREATED_SKEW_MS: i64 = WALL_SKEW_MS + 300_000;
+/// Pages of activities that one round of polls reads at most.
+pub const POLL_PAGES_MAX: u32 = 20;
+/// The vendor shows an activity for ten days.
+pub const ACTIVITY_SHOWN_MS: u64 = 10 * 86_400_000;
+/// Characters of a name, and of a custom field, that the vendor takes: longer texts are cut before they wait.
+pub const NAME_CHARACTERS_MAX: usize = 50;
+/// See [`NAME_CHARACTERS_MAX`].
+pub const CUSTOM_CHARACTERS_MAX: usize = 255;
 
 /// A length as a counter.
 pub(super) fn count(len: usize) -> u32 {

@@ -4,18 +4,18 @@
 //! what is known of them at the vendor). A member points at the contact it wants; profiles that share an address share
 //! its contact, which stays wanted until the last of them has left.
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::model::{
-    Text,
+    ContactId, Text,
     position::{PartitionId, Position},
     state::Refused,
     time::UnixMillis,
 };
 
-use super::coalescer::Waiting;
+use super::{coalescer::Waiting, limits::CONTACT_IDS_MAX};
 
 /// A member's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,6 +142,8 @@ pub struct Membership {
     by_address: HashTable<u32>,
     /// Contacts that are known to be on the list.
     on_list: u64,
+    /// The vendor's ids of contacts, by slot, as far as they were read. Looked up, never iterated.
+    ids: HashMap<u32, ContactId, std::hash::BuildHasherDefault<Xxh3Default>>,
 }
 
 fn hash(seed: u64, text: &str) -> u64 {
@@ -159,6 +161,7 @@ impl Membership {
             by_profile: HashTable::new(),
             by_address: HashTable::new(),
             on_list: 0,
+            ids: HashMap::default(),
         }
     }
 
@@ -287,11 +290,36 @@ impl Membership {
         self.on_list = self.on_list + u64::from(is) - u64::from(was);
     }
 
+    /// Whether the change of this contact with this sequence still waits.
+    #[must_use]
+    pub fn waits(&self, slot: ContactSlot, sequence: u64) -> bool {
+        let waiting = self.contact_if(slot).and_then(|contact| contact.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.sequence == sequence)
+    }
+
+    /// The vendor's id of a contact, if it was read.
+    #[must_use]
+    pub fn id(&self, slot: ContactSlot) -> Option<ContactId> {
+        self.ids.get(&slot.0).copied()
+    }
+
+    /// Keeps the vendor's id of a contact: one that is `needed` always, any other while there is room.
+    pub fn keep_id(&mut self, slot: ContactSlot, id: ContactId, needed: bool) {
+        if needed || self.ids.len() < CONTACT_IDS_MAX {
+            self.ids.insert(slot.0, id);
+        }
+    }
+
+    /// Takes the vendor's id of a contact out, to use it.
+    pub fn take_id(&mut self, slot: ContactSlot) -> Option<ContactId> {
+        self.ids.remove(&slot.0)
+    }
+
     /// Points a member at another contact (or none). The contact it leaves stays with it while it may be on the list;
     /// it goes over to another member that still wants it. Returns the members whose records change by that.
-    pub fn point(&mut self, id: MemberId, to: Option<ContactSlot>) -> Option<MemberId> {
+    pub fn point(&mut self, id: MemberId, to: Option<ContactSlot>) -> SmallVec<[MemberId; 2]> {
         let from = self.member(id).contact;
-        let mut heir = None;
+        let mut heirs = SmallVec::new();
         if let Some(from) = from {
             self.contact_mut(from).wanted_by.retain(|member| *member != id);
             if Some(from) != to {
@@ -299,7 +327,7 @@ impl Membership {
                 if contact.owner == id {
                     if let Some(next) = contact.wanted_by.first().copied() {
                         contact.owner = next;
-                        heir = Some(next);
+                        heirs.push(next);
                     } else {
                         let member = self.member_mut(id);
                         if !member.former.contains(&from) {
@@ -328,11 +356,11 @@ impl Membership {
                     if former.contact == Some(to) {
                         former.contact = None;
                     }
-                    heir = Some(old_owner);
+                    heirs.push(old_owner);
                 }
             }
         }
-        heir
+        heirs
     }
 
     /// Forgets a contact about which nothing is known, wanted or under way.
@@ -346,6 +374,8 @@ impl Membership {
             return false;
         }
         let owner = contact.owner;
+        // The slot will be another address's: nothing of this one may stay with it.
+        self.ids.remove(&slot.0);
         if let Some(contact) = self.contacts.remove(slot.0)
             && let Ok(entry) = self.by_address.find_entry(hash(self.seed, &contact.address), |other| *other == slot.0)
         {

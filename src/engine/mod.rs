@@ -50,7 +50,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::model::{
-    ContactId, ListId,
+    ListId,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
     position::NextOffset,
     time::{Mono, Now, UnixMillis},
@@ -59,7 +59,7 @@ use crate::model::{
 use ack::Acks;
 use activity::Batch;
 use calls::CallInFlight;
-use coalescer::Queue;
+use coalescer::{Queue, Removals};
 use event::{HoldReason, Holder, PauseReason, RecordCounts};
 use journal::Journal;
 use membership::{ContactSlot, Membership};
@@ -115,6 +115,8 @@ struct Drain {
 struct ApplicationState {
     pacer: Pacer,
     quota: Quota,
+    /// Groups of changes that wait for its calls, a removal counted twice.
+    busy: u64,
     /// Until when, and why, it makes no calls.
     held: Option<(HoldReason, Mono)>,
 }
@@ -124,14 +126,19 @@ struct ApplicationState {
 struct ConnectionState {
     /// Addresses (hashed) in activities that may still run, and the changes of other exports that wait for them.
     fences: HashMap<u64, Vec<(ExportId, ContactSlot)>, FenceHasher>,
+    /// Some export that it serves is routed: it needs a token.
+    used: bool,
     token: calls::TokenState,
+    /// When the token was read that is in use: a rejection of an older one says nothing of it.
+    token_at: Mono,
+    /// Tokens rejected in a row.
+    rejections: u32,
     /// Until when, and why, it makes no calls.
     held: Option<(HoldReason, Mono)>,
     /// Failures in a row.
     failures: u32,
     open_batches: usize,
-    /// A poll of its activities is under way.
-    polling: bool,
+    polling: calls::Polling,
     /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
     activity_ms: u64,
 }
@@ -147,16 +154,19 @@ struct ExportState {
     routed: bool,
     members: Membership,
     imports: Queue,
-    removals: Queue,
-    /// Ids of contacts on its list, as far as they were read. Looked up, never iterated.
-    ids: HashMap<u32, ContactId, FenceHasher>,
+    removals: Removals,
     finding: Finding,
     list: Option<ListId>,
     list_call: bool,
     /// Its name was looked for and not found: the next call creates it.
     list_absent: bool,
+    /// Its creation found the name taken, although the name was not found.
+    list_conflict: bool,
+    /// Members of the list as the vendor last showed them, ours or not.
+    members_shown: u64,
     held: Option<(HoldReason, Mono)>,
-    rows_by_minute: VecDeque<(i64, u64)>,
+    /// Rows that may have moved, by minute of the vendor's clock: those of the last 60.
+    rows_by_minute: BTreeMap<i64, u64>,
     rows_open: u64,
     cancelled: u32,
     record_due: bool,
@@ -170,8 +180,12 @@ impl Engine {
     pub fn new(catalog: Arc<Catalog>, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let term_mark = rng.u64(..);
-        let exports = catalog.exports.iter().map(|export| ExportState::new(&catalog, export, rng.u64(..))).collect();
-        let connections = catalog.connections.iter().map(|_| ConnectionState::new()).collect();
+        let mut connections: Vec<_> = catalog.connections.iter().map(|_| ConnectionState::new()).collect();
+        let exports: Vec<ExportState> =
+            catalog.exports.iter().map(|export| ExportState::new(&catalog, export, rng.u64(..))).collect();
+        for export in exports.iter().filter(|export| export.routed) {
+            connections[usize::from(export.connection.0)].used = true;
+        }
         Self {
             rng,
             outputs: VecDeque::new(),
@@ -305,11 +319,14 @@ impl ConnectionState {
     fn new() -> Self {
         Self {
             fences: HashMap::default(),
+            used: false,
             token: calls::TokenState::Unread,
+            token_at: Mono(0),
+            rejections: 0,
             held: None,
             failures: 0,
             open_batches: 0,
-            polling: false,
+            polling: calls::Polling::Idle,
             activity_ms: 2_000,
         }
     }
@@ -324,8 +341,7 @@ impl ExportState {
             routed: export.starts_at_once && connection.consent.is_some(),
             members: Membership::new(seed),
             imports: Queue::default(),
-            removals: Queue::default(),
-            ids: HashMap::default(),
+            removals: Removals::default(),
             finding: Finding::Idle,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),
@@ -333,8 +349,10 @@ impl ExportState {
             },
             list_call: false,
             list_absent: false,
+            list_conflict: false,
+            members_shown: 0,
             held: None,
-            rows_by_minute: VecDeque::new(),
+            rows_by_minute: BTreeMap::new(),
             rows_open: 0,
             cancelled: 0,
             record_due: false,

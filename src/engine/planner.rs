@@ -9,7 +9,7 @@ use crate::model::{
     batch::{CutReason, ImportRows, Operation},
     catalog::ExportId,
     hash::text_hash,
-    time::Now,
+    time::{Now, UnixMillis},
 };
 
 use super::{
@@ -21,12 +21,17 @@ use super::{
         CALLS_AHEAD, IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MAX_MS, LINGER_MIN_MS, OPEN_BATCHES_MAX,
         REMOVAL_IDS_MAX, count,
     },
-    membership::{ContactSlot, Membership},
+    membership::ContactSlot,
     removal::Finding,
 };
 
-/// Milliseconds in the window of the hourly ceiling, in whole minutes.
-const HOUR_MINUTES: i64 = 60;
+/// The window of the hourly ceiling, in whole minutes.
+pub(super) const HOUR_MINUTES: i64 = 60;
+
+/// The minute that an instant lies in.
+pub(super) const fn minute_of(at: UnixMillis) -> i64 {
+    at.0.div_euclid(60_000)
+}
 
 impl Engine {
     /// Cuts every batch that is ready.
@@ -34,8 +39,17 @@ impl Engine {
         if self.drain.is_some() {
             return;
         }
+        for application in &mut self.applications {
+            application.busy = 0;
+        }
+        for export in &self.exports {
+            let groups = u64::from(export.imports.live > 0) + 2 * u64::from(export.removals.live() > 0);
+            if let Some(application) = self.applications.get_mut(usize::from(export.application.0)) {
+                application.busy += groups;
+            }
+        }
         for export in self.export_ids() {
-            self.tidy(export);
+            self.tidy(now, export);
             if !self.may_cut(now, export) {
                 continue;
             }
@@ -48,27 +62,43 @@ impl Engine {
         }
     }
 
-    fn tidy(&mut self, export: ExportId) {
+    fn tidy(&mut self, now: Now, export: ExportId) {
+        while let Some((at, slot)) = self.export(export).removals.first_later() {
+            if at > now.mono {
+                self.wake_at(at);
+                break;
+            }
+            if let Some(mut waiting) = self.take_waiting(export, slot) {
+                waiting.not_before = None;
+                self.put_waiting(export, slot, waiting);
+            }
+        }
         let state = self.export_mut(export);
-        let live = |members: &Membership, operation: Operation, slot: ContactSlot, sequence: u64| {
-            let waiting = members.contact_if(slot).and_then(|contact| contact.waiting.as_ref());
-            waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
-        };
         let members = &state.members;
-        state.imports.tidy(|slot, sequence| live(members, Operation::Import, slot, sequence));
-        state.removals.tidy(|slot, sequence| live(members, Operation::Remove, slot, sequence));
+        let live = |slot: ContactSlot, sequence: u64| members.waits(slot, sequence);
+        state.imports.tidy(live);
+        state.removals.unfound.tidy(live);
+        state.removals.found.tidy(live);
     }
 
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
     fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
-        let waits = state.imports.live > 0 || state.removals.live > 0;
+        let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !waits || !state.routed || state.list.is_none() || state.held.is_some() {
             return false;
         }
         let connection = &self.connections[usize::from(state.connection.0)];
         let application = &self.applications[usize::from(state.application.0)];
         if application.held.is_some() || connection.held.is_some() || connection.open_batches >= OPEN_BATCHES_MAX {
+            return false;
+        }
+        // A batch that cannot be sent today would fence its contacts until tomorrow.
+        let quota = &application.quota;
+        if !quota.has_left(now, quota.lane(LANE_CALLS)) {
+            let until = quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000)).max(now.mono.plus_ms(1_000));
+            self.export_mut(export).held = Some((HoldReason::QuotaSpent, until));
+            self.wake_at(until);
             return false;
         }
         let allowed = self.rows_allowed(now, export);
@@ -90,8 +120,9 @@ impl Engine {
 
     /// Rows of completed activities in the last 60 minutes; the minute that began an hour ago counts whole.
     pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
-        let from = now.wall.0.div_euclid(60_000) - HOUR_MINUTES;
-        self.export(export).rows_by_minute.iter().filter(|(minute, _)| *minute >= from).map(|(_, rows)| rows).sum()
+        let state = self.export(export);
+        let from = minute_of(self.vendor_now(state.application, now)) - HOUR_MINUTES;
+        state.rows_by_minute.range(from..).map(|(_, rows)| rows).sum()
     }
 
     /// How long a change waits for others, at what a call costs now.
@@ -105,8 +136,7 @@ impl Engine {
         if usable + CALLS_AHEAD.min(u64::from(limit) / 20) >= even && usable > CALLS_AHEAD.min(u64::from(limit) / 20) {
             return LINGER_MIN_MS;
         }
-        let groups = self.exports.iter().filter(|other| other.application == application);
-        let busy: u64 = groups.map(|group| u64::from(group.imports.live > 0) + 2 * u64::from(group.removals.live > 0)).sum();
+        let busy = self.applications[usize::from(application.0)].busy;
         (2 * busy.max(1) * day_left_ms / usable.max(1)).clamp(LINGER_MIN_MS, LINGER_MAX_MS)
     }
 
@@ -141,14 +171,18 @@ impl Engine {
         let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
         while rows.len() < rows_max {
             let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
-            if !self.is_live(export, slot, sequence, Operation::Import) || self.deferred(export, slot) {
+            if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                 continue;
             }
-            let Some(waiting) = self.take_waiting(export, slot) else { continue };
+            let state = self.export_mut(export);
+            let Some(waiting) = state.members.contact(slot).waiting.as_ref() else { continue };
             if bytes + waiting.bytes > bytes_max {
-                self.put_waiting(export, slot, waiting);
+                // It goes first in the next one.
+                let queued_at = waiting.queued_at;
+                state.imports.put_back(slot, sequence, queued_at);
                 break;
             }
+            let Some(waiting) = self.take_waiting(export, slot) else { continue };
             bytes += waiting.bytes;
             let address = self.export(export).members.contact(slot).address.clone();
             let row_hash = waiting.row.hash();
@@ -170,12 +204,6 @@ impl Engine {
         self.connections[usize::from(connection.0)].open_batches < OPEN_BATCHES_MAX && self.rows_allowed(now, export) > 0
     }
 
-    pub(super) fn is_live(&self, export: ExportId, slot: ContactSlot, sequence: u64, operation: Operation) -> bool {
-        let contact = self.export(export).members.contact_if(slot);
-        let waiting = contact.and_then(|contact| contact.waiting.as_ref());
-        waiting.is_some_and(|waiting| waiting.sequence == sequence && waiting.operation == Some(operation))
-    }
-
     /// A contact that another export's activity holds waits for that fence, outside its queue.
     pub(super) fn deferred(&mut self, export: ExportId, slot: ContactSlot) -> bool {
         let state = &self.exports[usize::from(export.0)];
@@ -189,7 +217,10 @@ impl Engine {
             self.put_waiting(export, slot, waiting);
         }
         if let Some(fence) = self.connections[connection].fences.get_mut(&hash) {
-            fence.push((export, slot));
+            // It may come here again before the fence falls, if an event put it back into its queue.
+            if !fence.contains(&(export, slot)) {
+                fence.push((export, slot));
+            }
         }
         true
     }
@@ -203,19 +234,14 @@ impl Engine {
             if self.connections[usize::from(connection.0)].open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
                 return;
             }
-            let candidates: Vec<(ContactSlot, u64)> = {
-                let state = self.export(export);
-                let found = state.removals.iter().filter(|(slot, _)| state.ids.contains_key(&slot.0));
-                let live = found.filter(|(slot, sequence)| self.is_live(export, *slot, *sequence, Operation::Remove));
-                live.take(rows_max).collect()
-            };
             let (mut rows, mut ids) = (Vec::new(), Vec::new());
-            for (slot, _) in candidates {
-                if self.deferred(export, slot) {
+            while rows.len() < rows_max {
+                let Some((slot, sequence)) = self.export_mut(export).removals.found.pop() else { break };
+                if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
-                let Some(id) = self.export_mut(export).ids.remove(&slot.0) else { continue };
                 let Some(waiting) = self.take_waiting(export, slot) else { continue };
+                let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 rows.push(BatchRow { slot, row_hash: 0, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
                 ids.push(id);
             }
@@ -224,16 +250,29 @@ impl Engine {
             }
             let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Age };
             self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
-            self.tidy(export);
         }
     }
 
     fn plan_removals(&mut self, now: Now, export: ExportId) {
-        if !matches!(self.export(export).finding, Finding::Idle) {
-            return;
+        let state = self.export(export);
+        let many = state.removals.found.live >= REMOVAL_IDS_MAX;
+        match state.finding {
+            // Nothing leaves the list while it is paged through: a page that shifts could hide a member.
+            Finding::Scanning { .. } => return,
+            Finding::LookingUp { .. } => {
+                if many {
+                    self.cut_removals(now, export);
+                }
+                return;
+            }
+            Finding::Idle => {}
         }
-        if self.export(export).removals.live > 0 && self.ready(now, export, |engine| &engine.export(export).removals) {
+        let found = self.ready(now, export, |engine| &engine.export(export).removals.found);
+        let unfound = self.ready(now, export, |engine| &engine.export(export).removals.unfound);
+        if many || found || unfound {
             self.cut_removals(now, export);
+        }
+        if unfound {
             self.begin_finding(now, export);
         }
     }
@@ -241,6 +280,6 @@ impl Engine {
     /// Changes of an export that wait, for the view.
     pub(super) fn waiting_of(&self, export: ExportId) -> u64 {
         let state = self.export(export);
-        u64::from(count(state.imports.live + state.removals.live))
+        u64::from(count(state.imports.live + state.removals.live()))
     }
 }

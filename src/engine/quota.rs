@@ -7,7 +7,7 @@ use crate::model::{
     time::{Mono, Now, UnixMillis, UtcDay},
 };
 
-use super::limits::{CALLS_RESERVED, CLOCK_CALLS, MIDNIGHT_GUARD_MS};
+use super::limits::{CALLS_RESERVED, CLOCK_CALLS, LEASE_MS, MIDNIGHT_GUARD_MS, WALL_SKEW_MS};
 
 /// What the vendor's clock showed, and when: a `Date` has whole seconds and was written between sending and reading.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,17 @@ pub enum NoCall {
     Spent,
 }
 
+/// What one call was charged to; a call that surely was not made is given back exactly that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// The ledger's day when it was charged.
+    day: UtcDay,
+    /// It was charged to the day after, too.
+    both: bool,
+    /// It is the one call that reads the vendor's clock.
+    first: bool,
+}
+
 /// The ledger of one API key.
 #[derive(Debug)]
 pub struct Quota {
@@ -44,7 +55,10 @@ pub struct Quota {
     /// A call was refused for want of a reservation of the next day.
     wants_next: bool,
     first_call_out: bool,
+    /// One call may try whether the vendor still says that the day is spent.
     probe: bool,
+    /// Since when the vendor says that the day is spent, whatever we counted.
+    exhausted_at: Option<Mono>,
 }
 
 impl Quota {
@@ -62,6 +76,7 @@ impl Quota {
             wants_next: false,
             first_call_out: false,
             probe: false,
+            exhausted_at: None,
         }
     }
 
@@ -95,6 +110,7 @@ impl Quota {
                 self.used_next = 0;
                 self.wants_next = false;
                 self.probe = false;
+                self.exhausted_at = None;
                 self.day = day;
             }
         }
@@ -107,23 +123,45 @@ impl Quota {
         Some(now.plus_ms(self.day.next().start().plus_ms(MIDNIGHT_GUARD_MS).since_ms(earliest)))
     }
 
-    /// Charges one call that arrives within `deadline_ms`, if `lane_calls` would still be left after it.
+    /// How many calls a lane of `calls` keeps back of this day: no more than a twentieth of it.
+    #[must_use]
+    pub fn lane(&self, calls: u32) -> u32 {
+        calls.min(self.limit.unwrap_or(u32::MAX) / 20)
+    }
+
+    /// Whether a call could be charged now that leaves `lane_calls` for others, once it is reserved.
+    #[must_use]
+    pub fn has_left(&self, now: Now, lane_calls: u32) -> bool {
+        let kept = if self.reading.is_some() { lane_calls.saturating_add(CLOCK_CALLS) } else { 0 };
+        let counted = |limit| self.used.saturating_add(kept) < limit || self.is_over(now);
+        self.limit.is_none_or(|limit| self.exhausted_at.is_none() && counted(limit))
+    }
+
+    /// Without the vendor's clock, a spent day does not stop the one call that reads it, once it is over by any clock.
+    fn is_over(&self, now: Now) -> bool {
+        self.reading.is_none() && now.wall.plus_ms(-WALL_SKEW_MS).day() > self.day
+    }
+
+    /// Charges one call that leaves within the lease and arrives within `deadline_ms` after that, if `lane_calls` would
+    /// still be left after it.
     ///
     /// # Errors
     /// [`NoCall`].
-    pub fn charge(&mut self, now: Now, deadline_ms: u64, lane_calls: u32) -> Result<(), NoCall> {
-        let Some(limit) = self.limit else { return Ok(()) };
+    pub fn charge(&mut self, now: Now, deadline_ms: u64, lane_calls: u32) -> Result<Charge, NoCall> {
+        let Some(limit) = self.limit else { return Ok(Charge { day: self.day, both: false, first: false }) };
         self.roll(now.mono);
-        let deadline = i64::try_from(deadline_ms).unwrap_or(i64::MAX);
+        let deadline = i64::try_from(deadline_ms.saturating_add(LEASE_MS)).unwrap_or(i64::MAX);
         let (both, kept) = match self.vendor_time(now.mono) {
             Some((_, latest)) => (latest.plus_ms(deadline).day() > self.day, lane_calls.saturating_add(CLOCK_CALLS)),
             None if self.first_call_out => return Err(NoCall::ClockUnknown),
             None => (true, 0),
         };
-        // Without the vendor's clock, a day that the wall clock says is over does not stop the one call that reads it.
-        let over = self.reading.is_none() && now.wall.day() > self.day;
-        let spent = (self.used.saturating_add(kept) >= limit && !over) || (both && self.used_next.saturating_add(kept) >= limit);
-        if spent && !self.probe {
+        let over = self.is_over(now);
+        let spent = self.exhausted_at.is_some()
+            || (self.used.saturating_add(kept) >= limit && !over)
+            || (both && self.used_next.saturating_add(kept) >= limit);
+        // A probe is one call beyond what was said, never beyond what we counted.
+        if spent && !(self.probe && self.used < limit) {
             return Err(NoCall::Spent);
         }
         if self.confirmed.day != self.day || self.used >= self.confirmed.calls {
@@ -139,27 +177,42 @@ impl Quota {
             self.used_next += 1;
         }
         self.first_call_out = self.reading.is_none();
-        Ok(())
+        Ok(Charge { day: self.day, both, first: self.first_call_out })
     }
 
-    /// A charged call surely never reached the vendor.
-    pub fn refund(&mut self) {
-        if self.limit.is_some() {
+    /// A charged call surely never reached the vendor: it is given back to the days that it was charged to, as far as
+    /// they are not over.
+    pub fn refund(&mut self, charge: Charge) {
+        if self.limit.is_none() {
+            return;
+        }
+        if charge.day == self.day {
             self.used = self.used.saturating_sub(1);
-            self.used_next = self.used_next.saturating_sub(1);
+            self.used_next = self.used_next.saturating_sub(u32::from(charge.both));
+        } else if charge.day.next() == self.day {
+            self.used = self.used.saturating_sub(u32::from(charge.both));
+        }
+        self.first_call_ended(charge);
+    }
+
+    /// The call that was to read the clock ended without it: the next single call may go.
+    pub fn first_call_ended(&mut self, charge: Charge) {
+        if charge.first {
             self.first_call_out = false;
         }
     }
 
-    /// A call ended without an answer: the clock is still unknown, and the next single call may go.
-    pub fn first_call_ended(&mut self) {
-        self.first_call_out = false;
+    /// The vendor says that the day is spent: that is believed over our own count, until midnight or until a probe
+    /// finds it otherwise.
+    pub fn exhaust(&mut self, now: Mono) {
+        self.exhausted_at = Some(now);
+        self.probe = false;
     }
 
-    /// The vendor says that the day is spent: nothing more is charged to it.
-    pub fn exhaust(&mut self) {
-        if let Some(limit) = self.limit {
-            self.used = self.used.max(limit);
+    /// The vendor answered a call that was handed over at `sent`: what it said of the day before that is over.
+    pub fn answered(&mut self, sent: Mono) {
+        if self.exhausted_at.is_some_and(|at| sent > at) {
+            self.exhausted_at = None;
         }
     }
 
@@ -217,5 +270,99 @@ impl Quota {
     #[must_use]
     pub fn limit(&self) -> Option<u32> {
         self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIDNIGHT: UnixMillis = UnixMillis(20_000 * 86_400_000);
+
+    fn at(mono: u64) -> Now {
+        Now { mono: Mono(mono), wall: MIDNIGHT.plus_ms(i64::try_from(mono).unwrap() - 1_000_000) }
+    }
+
+    /// A ledger that has read the vendor's clock and may spend its whole day; 1,000,000 on our clock is midnight.
+    fn quota(limit: u32) -> Quota {
+        let mut quota = Quota::new(Some(limit), None, at(0).wall);
+        quota.read_clock(at(0).wall, Mono(0), Mono(0));
+        quota.reserved(LedgerRecord { day: at(0).wall.day(), calls: limit, calls_next_day: limit });
+        quota
+    }
+
+    #[test]
+    fn a_refund_gives_back_what_was_charged_and_nothing_else() {
+        let mut quota = quota(100);
+        let both = quota.charge(at(980_000), 30_000, 0).unwrap();
+        let today = quota.charge(at(0), 30_000, 0).unwrap();
+        assert_eq!((quota.used, quota.used_next), (2, 1));
+        quota.refund(today);
+        assert_eq!((quota.used, quota.used_next), (1, 1), "the call before midnight still counts for both days");
+        quota.refund(both);
+        assert_eq!((quota.used, quota.used_next), (0, 0));
+    }
+
+    #[test]
+    fn a_refund_after_midnight_reaches_the_new_day_alone() {
+        let mut quota = quota(100);
+        let both = quota.charge(at(980_000), 30_000, 0).unwrap();
+        let today = quota.charge(at(500_000), 30_000, 0).unwrap();
+        quota.roll(Mono(1_030_000));
+        assert_eq!((quota.day, quota.used), (MIDNIGHT.day(), 1));
+        quota.refund(today);
+        assert_eq!(quota.used, 1);
+        quota.refund(both);
+        assert_eq!(quota.used, 0);
+    }
+
+    #[test]
+    fn a_call_that_may_leave_late_and_travel_long_counts_for_both_days() {
+        let mut quota = quota(100);
+        assert!(!quota.charge(at(963_000), 30_000, 0).unwrap().both);
+        assert!(quota.charge(at(965_000), 30_000, 0).unwrap().both, "5 s of lease and 30 s on the way");
+    }
+
+    #[test]
+    fn a_spent_day_is_over_a_guard_after_midnight() {
+        let mut quota = quota(20);
+        while quota.charge(at(900_000), 30_000, 0).is_ok() {}
+        assert_eq!(quota.used(), 15, "the last calls are for terms that do not know the clock");
+        let opens = quota.opens_at(Mono(900_000)).unwrap();
+        assert_eq!(opens, Mono(1_030_000));
+        assert_eq!(quota.charge(at(1_029_999), 30_000, 0), Err(NoCall::Spent));
+        assert_eq!(quota.charge(at(opens.0), 30_000, 0), Err(NoCall::NotReserved));
+        let record = quota.reservation().unwrap();
+        assert_eq!(record.day, MIDNIGHT.day());
+        quota.reserved(record);
+        assert!(quota.charge(at(opens.0), 30_000, 0).is_ok());
+    }
+
+    #[test]
+    fn the_wall_clock_opens_no_day_before_it_is_over_by_any_clock() {
+        let day = at(0).wall.day();
+        let spent = LedgerRecord { day, calls: 20, calls_next_day: 0 };
+        let mut quota = Quota::new(Some(20), Some(spent), at(0).wall);
+        quota.reserved(LedgerRecord { day, calls: 21, calls_next_day: 1 });
+        let three_hours = 3 * 3_600_000;
+        assert_eq!(quota.charge(at(1_000_000 + three_hours - 1), 30_000, 0), Err(NoCall::Spent));
+        let first = quota.charge(at(1_000_000 + three_hours), 30_000, 0).unwrap();
+        assert!(first.both && first.first);
+        assert_eq!(quota.charge(at(1_000_000 + three_hours), 30_000, 0), Err(NoCall::ClockUnknown));
+    }
+
+    #[test]
+    fn the_vendor_is_believed_until_a_probe_is_answered() {
+        let mut quota = quota(100);
+        quota.exhaust(Mono(500));
+        assert_eq!(quota.charge(at(1_000), 30_000, 0), Err(NoCall::Spent));
+        quota.answered(Mono(400));
+        assert_eq!(quota.charge(at(1_000), 30_000, 0), Err(NoCall::Spent), "an answer to an earlier call says nothing");
+        quota.allow_probe();
+        assert!(quota.charge(at(2_000), 30_000, 0).is_ok());
+        assert_eq!(quota.charge(at(2_000), 30_000, 0), Err(NoCall::Spent), "one probe is one call");
+        quota.answered(Mono(2_000));
+        assert!(quota.charge(at(3_000), 30_000, 0).is_ok());
+        assert_eq!(quota.left(), Some(98));
     }
 }

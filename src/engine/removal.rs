@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::{
     Engine, Event,
-    limits::{CONTACT_IDS_MAX, PAGE_CONTACTS, REMOVAL_IDS_MAX},
+    limits::{PAGE_CONTACTS, REMOVAL_IDS_MAX},
     membership::{ContactSlot, Known},
 };
 
@@ -22,27 +22,20 @@ pub(super) enum Finding {
     Idle,
     /// The list is paged through; removals up to this sequence are decided by it.
     Scanning { cursor: Option<Cursor>, upto: u64, under_way: bool, seen: u64 },
-    /// Addresses are looked up one by one.
-    LookingUp { queue: Vec<(ContactSlot, u64)>, under_way: Option<(ContactSlot, u64)> },
+    /// Addresses are looked up one by one, up to this sequence.
+    LookingUp { upto: u64, under_way: bool },
 }
 
 impl Engine {
     /// Chooses the cheapest allowed way to find the ids of all removals that wait without one.
     pub(super) fn begin_finding(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let missing: Vec<(ContactSlot, u64)> = state
-            .removals
-            .iter()
-            .filter(|(slot, sequence)| {
-                self.is_live(export, *slot, *sequence, Operation::Remove) && !state.ids.contains_key(&slot.0)
-            })
-            .collect();
-        if missing.is_empty() {
+        let contacts = state.removals.unfound.live as u64;
+        if contacts == 0 {
             return;
         }
-        let contacts = missing.len() as u64;
         let removals = contacts.div_ceil(REMOVAL_IDS_MAX as u64);
-        let members = state.members.on_list().max(contacts);
+        let members = state.members.on_list().max(contacts).max(state.members_shown);
         let allowed = &self.catalog.export(export).removal_strategies;
         let mut costs: Vec<(u64, RemovalStrategy)> = allowed
             .iter()
@@ -58,7 +51,7 @@ impl Engine {
         self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, calls_other });
         let upto = self.sequence;
         self.export_mut(export).finding = match strategy {
-            RemovalStrategy::LookUp => Finding::LookingUp { queue: missing.into_iter().rev().collect(), under_way: None },
+            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
             RemovalStrategy::Scan | RemovalStrategy::StagingList => {
                 Finding::Scanning { cursor: None, upto, under_way: false, seen: 0 }
             }
@@ -78,17 +71,15 @@ impl Engine {
             *cursor = page.next;
             return;
         }
-        let upto = *upto;
-        self.export_mut(export).finding = Finding::Idle;
-        let absent: Vec<ContactSlot> = {
-            let state = self.export(export);
-            let waiting = state.removals.iter().filter(|(slot, sequence)| {
-                *sequence <= upto && !state.ids.contains_key(&slot.0) && self.is_live(export, *slot, *sequence, Operation::Remove)
-            });
-            waiting.map(|(slot, _)| slot).collect()
-        };
-        for slot in absent {
-            self.on_absent(now, export, slot);
+        let (upto, seen) = (*upto, *seen);
+        let state = self.export_mut(export);
+        state.finding = Finding::Idle;
+        state.members_shown = seen;
+        // Whoever was not on any page, and waited before the first of them, is not on the list.
+        while let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
+            if self.export(export).members.waits(slot, sequence) {
+                self.on_absent(now, export, slot);
+            }
         }
         self.cut_removals(now, export);
     }
@@ -96,39 +87,61 @@ impl Engine {
     /// One address was looked up.
     pub(super) fn on_looked_up(&mut self, now: Now, export: ExportId, slot: ContactSlot, sequence: u64, page: &Page<Contact>) {
         if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
-            *under_way = None;
+            *under_way = false;
         }
-        if self.is_live(export, slot, sequence, Operation::Remove) {
+        if self.export(export).members.waits(slot, sequence) {
             let list = self.export(export).list;
             let found = page.items.iter().find(|contact| {
                 contact.status != ContactStatus::Deleted && list.is_some_and(|list| contact.lists.contains(&list))
             });
             match found {
-                Some(contact) => self.keep_id(export, &contact.address, contact.contact_id),
+                Some(contact) => self.keep_id_of(export, slot, contact.contact_id),
                 None => self.on_absent(now, export, slot),
             }
         }
-        self.end_looking_up(now, export);
     }
 
-    /// Ends a round of look-ups when none is left.
-    pub(super) fn end_looking_up(&mut self, now: Now, export: ExportId) {
-        if let Finding::LookingUp { queue, under_way: None } = &self.export(export).finding
-            && queue.is_empty()
+    /// The next address of a round to look up.
+    pub(super) fn next_look_up(&mut self, export: ExportId) -> Option<(ContactSlot, u64)> {
+        let state = self.export_mut(export);
+        let Finding::LookingUp { upto, under_way: false } = state.finding else { return None };
+        while let Some((slot, sequence)) = state.removals.unfound.pop_upto(upto) {
+            if state.members.waits(slot, sequence) {
+                return Some((slot, sequence));
+            }
+        }
+        None
+    }
+
+    /// A look-up came to nothing: the same address is the next.
+    pub(super) fn put_back_look_up(&mut self, export: ExportId, slot: ContactSlot, sequence: u64) {
+        let state = self.export_mut(export);
+        if let Some(waiting) = state.members.contact_if(slot).and_then(|contact| contact.waiting.as_ref())
+            && waiting.sequence == sequence
         {
-            self.export_mut(export).finding = Finding::Idle;
-            self.cut_removals(now, export);
+            state.removals.unfound.put_back(slot, sequence, waiting.queued_at);
         }
     }
 
+    /// Ends a round of look-ups: none is left.
+    pub(super) fn end_looking_up(&mut self, now: Now, export: ExportId) {
+        self.export_mut(export).finding = Finding::Idle;
+        self.cut_removals(now, export);
+    }
+
     fn keep_id(&mut self, export: ExportId, address: &Text, id: ContactId) {
-        let state = self.export_mut(export);
-        if let Some(slot) = state.members.find_contact(address) {
-            let needed =
-                state.members.contact(slot).waiting.as_ref().is_some_and(|waiting| waiting.operation == Some(Operation::Remove));
-            if needed || state.ids.len() < CONTACT_IDS_MAX {
-                state.ids.insert(slot.0, id);
-            }
+        if let Some(slot) = self.export(export).members.find_contact(address) {
+            self.keep_id_of(export, slot, id);
+        }
+    }
+
+    /// A removal that waited for its contact's id waits for the next batch.
+    pub(super) fn keep_id_of(&mut self, export: ExportId, slot: ContactSlot, id: ContactId) {
+        let members = &mut self.export_mut(export).members;
+        let needed = members.contact(slot).waiting.as_ref().is_some_and(|waiting| waiting.operation == Some(Operation::Remove));
+        members.keep_id(slot, id, needed);
+        if needed && let Some(waiting) = self.take_waiting(export, slot) {
+            self.put_waiting(export, slot, waiting);
         }
     }
 
@@ -141,7 +154,7 @@ impl Engine {
             Known::Unknown { since } => since,
             Known::Off => crate::model::time::UnixMillis(0),
         };
-        let age_ms = now.wall.since_ms(added_at);
+        let age_ms = self.vendor_now(self.export(export).application, now).since_ms(added_at);
         if age_ms >= index_lag_ms {
             self.export_mut(export).members.set_known(slot, Known::Off);
             let owner = self.export(export).members.contact(slot).owner;
@@ -149,17 +162,8 @@ impl Engine {
             self.decide(now, export, slot);
         } else if let Some(mut waiting) = self.take_waiting(export, slot) {
             // Looked for again once the index must know it.
-            waiting.queued_at = now.mono.plus_ms(index_lag_ms - age_ms);
+            waiting.not_before = Some(now.mono.plus_ms(index_lag_ms - age_ms));
             self.put_waiting(export, slot, waiting);
-        }
-    }
-
-    /// A contact slot is used for another address from now on, or its id was used.
-    pub(super) fn forget_ids_of_forgotten(&mut self, export: ExportId) {
-        let state = &mut self.exports[usize::from(export.0)];
-        let members = &state.members;
-        if state.ids.len() >= CONTACT_IDS_MAX {
-            state.ids.retain(|slot, _| members.contact_if(ContactSlot(*slot)).is_some_and(|contact| contact.waiting.is_some()));
         }
     }
 }

@@ -17,8 +17,9 @@ use crate::model::{
 use super::{
     Engine, Event,
     ack::Token,
-    coalescer::{Tokens, Waiting},
+    coalescer::{Place, Tokens, Waiting},
     event::RecordCounts,
+    limits::{CUSTOM_CHARACTERS_MAX, NAME_CHARACTERS_MAX},
     membership::{ContactSlot, Known, MemberId},
     router::Route,
 };
@@ -197,9 +198,11 @@ impl Engine {
             (Some(slot), Some(row)) => self.was_refused(export, id, slot, row),
             (_, None) | (None, _) => false,
         };
-        let heir = self.export_mut(export).members.point(id, new);
-        if let Some(heir) = heir {
+        let heirs = self.export_mut(export).members.point(id, new);
+        for heir in heirs {
+            // Two records say who carries what was applied: in one transaction, or neither does after a crash.
             self.due(export, heir);
+            self.due(export, id);
         }
         let mut attached = false;
         if let Some(new) = new {
@@ -232,7 +235,12 @@ impl Engine {
     fn reconsider(&mut self, arrival: Arrival, export: ExportId, slot: ContactSlot, member: MemberId, row: Option<Row>) -> bool {
         let Some(contact) = self.export(export).members.contact_if(slot) else { return false };
         let in_flight = contact.in_flight.is_some();
-        let row = row.or_else(|| contact.waiting.as_ref().map(|waiting| waiting.row.clone()));
+        let row = row.or_else(|| match (&contact.waiting, contact.in_flight) {
+            (Some(waiting), _) => Some(waiting.row.clone()),
+            // What is being sent is the newest that is known: an exit of one of two must not send less.
+            (None, Some((batch, row))) => self.batches.get(&batch).and_then(|batch| batch.row(row)),
+            (None, None) => None,
+        });
         let operation = self.operation_for(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
             self.cancel(export, slot);
@@ -240,18 +248,9 @@ impl Engine {
             return false;
         }
         self.acks.hold(arrival.token);
-        let mut waiting = self.take_waiting(export, slot).unwrap_or_else(|| {
-            Box::new(Waiting {
-                operation: None,
-                row: Row::default(),
-                since: arrival.timestamp,
-                queued_at: arrival.now.mono,
-                tokens: Tokens::new(),
-                touched: SmallVec::new(),
-                sequence: 0,
-                bytes: 0,
-            })
-        });
+        let mut waiting = self
+            .take_waiting(export, slot)
+            .unwrap_or_else(|| Box::new(Waiting::new(Row::default(), arrival.timestamp, arrival.now.mono)));
         if let Some(row) = row {
             waiting.row = row;
         }
@@ -284,9 +283,11 @@ impl Engine {
     pub(super) fn take_waiting(&mut self, export: ExportId, slot: ContactSlot) -> Option<Box<Waiting>> {
         let state = self.export_mut(export);
         let waiting = state.members.contact_mut(slot).waiting.take()?;
-        match waiting.operation {
-            Some(Operation::Import) => state.imports.dropped(waiting.bytes),
-            Some(Operation::Remove) => state.removals.dropped(waiting.bytes),
+        match waiting.place {
+            Some(Place::Imports) => state.imports.dropped(waiting.bytes),
+            Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes),
+            Some(Place::Found) => state.removals.found.dropped(waiting.bytes),
+            Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -300,9 +301,22 @@ impl Engine {
         waiting.sequence = self.sequence;
         let state = &mut self.exports[usize::from(export.0)];
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
-        match waiting.operation {
-            Some(Operation::Import) => state.imports.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
-            Some(Operation::Remove) => state.removals.push(slot, waiting.sequence, waiting.queued_at, waiting.bytes),
+        let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
+        if waiting.operation != Some(Operation::Remove) {
+            waiting.not_before = None;
+        }
+        waiting.place = match (waiting.operation, waiting.not_before) {
+            (None, _) => None,
+            (Some(Operation::Import), _) => Some(Place::Imports),
+            (Some(Operation::Remove), _) if state.members.id(slot).is_some() => Some(Place::Found),
+            (Some(Operation::Remove), Some(_)) => Some(Place::Later),
+            (Some(Operation::Remove), None) => Some(Place::Unfound),
+        };
+        match waiting.place {
+            Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
+            Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
+            Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
+            Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
             None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
@@ -314,8 +328,20 @@ impl Engine {
     fn cancel(&mut self, export: ExportId, slot: ContactSlot) {
         if let Some(waiting) = self.take_waiting(export, slot) {
             self.export_mut(export).cancelled += 1;
-            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+            self.settle_unsent(export, slot, *waiting);
         }
+    }
+
+    /// A change is not sent after all: the records of all that share the contact say so, or one of them would have the
+    /// row sent after a restart.
+    fn settle_unsent(&mut self, export: ExportId, slot: ContactSlot, waiting: Waiting) {
+        let wanted_by = self.export(export).members.contact(slot).wanted_by.clone();
+        if wanted_by.len() > 1 {
+            for member in wanted_by {
+                self.due(export, member);
+            }
+        }
+        self.settle_tokens(export, waiting.tokens, &waiting.touched);
     }
 
     /// Records settle, and what they changed is due to be written in the same transaction.
@@ -346,7 +372,7 @@ impl Engine {
         if waiting.operation.is_some() {
             self.put_waiting(export, slot, waiting);
         } else {
-            self.settle_tokens(export, waiting.tokens, &waiting.touched);
+            self.settle_unsent(export, slot, *waiting);
             self.export_mut(export).members.forget_contact_if_idle(slot);
         }
     }
@@ -358,10 +384,10 @@ impl Engine {
         let owner = contact.owner;
         let operation = if contact.in_flight.is_some() { None } else { operation };
         let since = self.export(export).members.member_if(owner).map_or(now.wall, |member| member.changed_at);
-        let touched = SmallVec::from_slice(&[owner]);
-        let tokens = Tokens::new();
-        let waiting = Waiting { operation, row, since, queued_at: now.mono, tokens, touched, sequence: 0, bytes: 0 };
-        self.put_waiting(export, slot, Box::new(waiting));
+        let mut waiting = Box::new(Waiting::new(row, since, now.mono));
+        waiting.operation = operation;
+        waiting.touched.push(owner);
+        self.put_waiting(export, slot, waiting);
     }
 
     fn refuse_event(&mut self, arrival: Arrival, export: ExportId, reason: LetterReason, detail: &'static str) {
@@ -384,10 +410,20 @@ impl Engine {
 /// The row that an event gives for an export.
 fn row_of(export: &Export, event: &SegmentEvent) -> Row {
     let value = |field: crate::model::catalog::FieldId| event.values.get(usize::from(field.0)).cloned().flatten();
+    // Longer texts would be cut on their way out; waiting with them would let one record hold megabytes.
+    let text = |field, characters_max| value(field).map(|text| shortened(text, characters_max));
+    let name = |field: Option<crate::model::catalog::FieldId>| field.and_then(|field| text(field, NAME_CHARACTERS_MAX));
     Row {
-        first_name: export.mapping.first_name.and_then(value),
-        last_name: export.mapping.last_name.and_then(value),
-        custom: export.mapping.custom.iter().map(|(_, field)| value(*field)).collect(),
+        first_name: name(export.mapping.first_name),
+        last_name: name(export.mapping.last_name),
+        custom: export.mapping.custom.iter().map(|(_, field)| text(*field, CUSTOM_CHARACTERS_MAX)).collect(),
+    }
+}
+
+fn shortened(text: Text, characters_max: usize) -> Text {
+    match text.char_indices().nth(characters_max) {
+        Some((end, _)) => Text::new(&text[..end]),
+        None => text,
     }
 }
 

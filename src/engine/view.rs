@@ -1,7 +1,6 @@
 //! The view of everything that an operator may ask for.
 
 use crate::model::{
-    batch::Operation,
     catalog::ApplicationId,
     time::{Now, UnixMillis},
 };
@@ -48,7 +47,8 @@ impl Engine {
                         oldest_activity: open().map(|batch| batch.opened_at).min(),
                         token_expires_at: match state.token {
                             TokenState::Valid { expires_at, .. } => expires_at,
-                            TokenState::Unread | TokenState::Reading | TokenState::Rejected | TokenState::Bad { .. } => None,
+                            TokenState::Due { works_until, .. } | TokenState::Reading { works_until } => works_until.flatten(),
+                            TokenState::Unread | TokenState::Rejected | TokenState::Bad { .. } => None,
                         },
                         held: state.held.map(|(reason, _)| reason),
                     }
@@ -84,12 +84,15 @@ impl Engine {
     /// The oldest change of an export: at the front of a queue, or in its oldest open batch.
     fn oldest_unapplied(&self, id: crate::model::catalog::ExportId) -> Option<UnixMillis> {
         let state = self.export(id);
-        let first = |queue: &super::coalescer::Queue, operation: Operation| {
-            let mut live = queue.iter().filter(|(slot, sequence)| self.is_live(id, *slot, *sequence, operation));
+        let first = |queue: &super::coalescer::Queue| {
+            let mut live = queue.iter().filter(|(slot, sequence)| state.members.waits(*slot, *sequence));
             live.next().and_then(|(slot, _)| state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.since))
         };
+        let removals = &state.removals;
+        let later = removals.first_later().and_then(|(_, slot)| state.members.contact(slot).waiting.as_ref());
+        let later = later.map(|waiting| waiting.since);
         let open = self.batches.values().filter(|batch| batch.export == id && !batch.restored);
         let sent = open.filter_map(|batch| batch.rows.first().map(|row| row.since)).min();
-        [first(&state.imports, Operation::Import), first(&state.removals, Operation::Remove), sent].into_iter().flatten().min()
+        [first(&state.imports), first(&removals.unfound), first(&removals.found), later, sent].into_iter().flatten().min()
     }
 }

@@ -136,6 +136,17 @@ impl Vendor {
         answer.into_response(self.now)
     }
 
+    /// How long activities take that are queued from now on.
+    #[must_use]
+    pub fn activity_time(&self) -> ActivityTime {
+        self.config.activity_ms
+    }
+
+    /// Lets activities that are queued from now on take another time.
+    pub fn set_activity_time(&mut self, time: ActivityTime) {
+        self.config.activity_ms = time;
+    }
+
     /// Activities move on by themselves. Time never goes back here.
     pub fn advance(&mut self, now: UnixMillis) {
         self.now = self.now.max(now);

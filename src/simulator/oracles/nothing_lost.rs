@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::{Promise, output::Commit};
 use crate::model::{
     Text,
+    batch::BatchName,
     catalog::OnExit,
     position::PartitionId,
     state::{StateKey, StateValue},
@@ -19,11 +20,22 @@ pub struct NothingLost {
     parked: BTreeSet<(Text, Text)>,
     /// For each export and profile, addresses that were applied and are wanted no more.
     leaving: BTreeMap<(Text, Text), Vec<Text>>,
+    /// For each record of an open batch, its export and addresses: what they are on the list for is decided when it ends.
+    open: BTreeMap<(BatchName, u32), (Text, Vec<Text>)>,
 }
 
 impl NothingLost {
     pub(super) fn at_commit(&mut self, sight: &Sight<'_>, commit: &Commit, before: &BTreeMap<PartitionId, i64>) -> Verdict {
         for change in &commit.changes {
+            if let StateKey::Batch { name, chunk } = &change.key {
+                let key = (name.clone(), *chunk);
+                if let Some(StateValue::Batch(batch)) = &change.value {
+                    let addresses = batch.rows.iter().map(|row| row.address.clone()).collect();
+                    self.open.insert(key, (batch.export.clone(), addresses));
+                } else {
+                    self.open.remove(&key);
+                }
+            }
             if let StateKey::Member { export, profile } = &change.key {
                 let key = (export.clone(), profile.clone());
                 if matches!(&change.value, Some(StateValue::Member(cut)) if cut.row.is_some()) {
@@ -101,7 +113,8 @@ impl NothingLost {
                 others.flat_map(|(_, wishes)| wishes).any(wants)
             };
             let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
-            if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || others())) {
+            let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
+            if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others())) {
                 continue;
             }
             let detail = format!(

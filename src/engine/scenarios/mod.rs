@@ -1,0 +1,271 @@
+//! Scenarios that a person can read: one engine, hand-written answers, virtual time.
+
+mod calls;
+mod life;
+mod lists;
+mod removals;
+mod restart;
+
+use std::sync::Arc;
+
+use crate::model::{
+    ActivityId, ContactId, ListId, Text,
+    activity::{Activity, ActivityCounts, ActivityState},
+    call::{Answer, Contact, ContactStatus, Cursor, Disposition, Outcome, Page, Refusal, Request},
+    catalog::{
+        Application, ApplicationId, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef, Mapping,
+        NoAddress, OnExit, RemovalStrategy, Timing,
+    },
+    event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
+    position::{NextOffset, PartitionId, Position},
+    state::StateChange,
+    time::{Mono, Now, UnixMillis},
+};
+
+use super::{
+    Beginning, Engine, Input, Output, PartitionBeginning,
+    input::TokenOutcome,
+    output::{Call, Commit, ReadToken},
+};
+
+const P: PartitionId = PartitionId(0);
+const LIST: ListId = ListId::from_u128(7);
+const START: i64 = 1_790_000_000_000;
+
+fn catalog() -> Catalog {
+    Catalog {
+        applications: vec![Application {
+            name: "app".into(),
+            client_id_hash: ClientIdHash(1),
+            calls_per_second: Some(4),
+            calls_per_day: Some(10_000),
+            reserved_for_others_percent: 0,
+        }],
+        connections: vec![Connection {
+            name: "news".into(),
+            application: ApplicationId(0),
+            consent: Some(Consent { accepted_by: "ana".into(), accepted_at: UnixMillis(0), text: "v1".into() }),
+            refreshes: false,
+        }],
+        exports: vec![Export {
+            name: "vip".into(),
+            connection: ConnectionId(0),
+            list: ListRef::Id(LIST),
+            segments: vec!["gold".into(), "platinum".into()],
+            mapping: Mapping {
+                email: FieldId(0),
+                first_name: Some(FieldId(1)),
+                last_name: None,
+                custom: Vec::new(),
+                custom_names: Arc::from([]),
+                hash: 1,
+            },
+            no_address: NoAddress::Skip,
+            on_exit: OnExit::Remove,
+            removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+            profiles_per_hour_max: Some(1_000_000),
+            weight: 1,
+            starts_at_once: true,
+        }],
+        fields: vec!["profile.email".into(), "profile.first_name".into()],
+        timing: Timing { index_lag_ms: 0, ..Timing::default() },
+        profiles_max: 1_000_000,
+    }
+}
+
+/// An engine, its clock, the state that was committed and what it asked for.
+struct Stage {
+    engine: Engine,
+    now: Now,
+    state: Vec<StateChange>,
+    offset: i64,
+    calls: Vec<Call>,
+    commits: Vec<Commit>,
+    next_record: i64,
+    /// What the looks for a token find, in turn; after these, one that lasts.
+    tokens: Vec<TokenOutcome>,
+    token_reads: Vec<ReadToken>,
+    drained: bool,
+}
+
+impl Stage {
+    fn begin(state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
+        Self::begin_with(catalog(), state, offset, wall)
+    }
+
+    fn begin_with(catalog: Catalog, state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
+        let mut engine = Engine::new(Arc::new(catalog), 1);
+        for change in &state {
+            engine.restore(change.clone());
+        }
+        let now = Now { mono: Mono(1_000_000), wall: UnixMillis(wall) };
+        let start = NextOffset { partition: P, offset: offset.unwrap_or(0) };
+        let partition = PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000 };
+        let begun = engine.begin(now, &Beginning { partitions: vec![partition], fenced_at: now.mono });
+        assert_eq!(begun, Ok(vec![start]));
+        let mut stage = Self {
+            engine,
+            now,
+            state,
+            offset: start.offset,
+            calls: Vec::new(),
+            commits: Vec::new(),
+            next_record: start.offset,
+            tokens: Vec::new(),
+            token_reads: Vec::new(),
+            drained: false,
+        };
+        stage.drain();
+        stage
+    }
+
+    /// The process dies, and another one begins later from what was committed.
+    fn crash(self) -> Self {
+        Self::begin(self.state, Some(self.offset), self.now.wall.0 + 100_000)
+    }
+
+    /// Confirms transactions and hands out the token at once; calls wait for the scenario.
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Call(call) => self.calls.push(call),
+                Output::Commit(commit) => self.commits.push(commit),
+                Output::ReadToken(read) => {
+                    self.token_reads.push(read);
+                    let lasting = TokenOutcome::Valid { refresh_at: None, expires_at: None };
+                    let token = if self.tokens.is_empty() { lasting } else { self.tokens.remove(0) };
+                    let input = Input::TokenRead { refresh: read.refresh, connection: read.connection, token };
+                    self.engine.handle_input(self.now, input);
+                }
+                Output::Drained => self.drained = true,
+                Output::Event(_) | Output::Pause { .. } | Output::Resume { .. } => {}
+            }
+        }
+        if !self.commits.is_empty() {
+            let commit = self.commits.remove(0);
+            self.state.extend(commit.changes);
+            self.offset = commit.offsets[0].offset;
+            self.engine.handle_input(self.now, Input::Committed { commit: commit.commit, began: self.now.mono });
+            self.drain();
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let until = self.now.mono.plus_ms(ms);
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= until) {
+            let step = at.since_ms(self.now.mono).max(1);
+            self.now = Now { mono: self.now.mono.plus_ms(step), wall: self.now.wall.plus_ms(i64::try_from(step).unwrap()) };
+            self.engine.handle_timeout(self.now);
+            self.drain();
+        }
+        let rest = until.since_ms(self.now.mono);
+        self.now = Now { mono: until, wall: self.now.wall.plus_ms(i64::try_from(rest).unwrap()) };
+        self.engine.handle_timeout(self.now);
+        self.drain();
+    }
+
+    fn record(&mut self, profile: &str, segment: &str, change: ChangeKind, email: Option<&str>, first_name: Option<&str>) {
+        let values = [email.map(Text::from), first_name.map(Text::from)];
+        let event = SegmentEvent {
+            profile_id: profile.into(),
+            segment_id: Some(segment.into()),
+            change,
+            occurred_at: None,
+            values: Box::new(values),
+        };
+        let position = Position { partition: P, offset: self.next_record };
+        self.next_record += 1;
+        let record = SourceRecord { position, timestamp: self.now.wall, hash: 0, content: RecordContent::Event(event) };
+        self.engine.handle_input(self.now, Input::Records(vec![record]));
+        self.drain();
+    }
+
+    fn enter(&mut self, profile: &str) {
+        let email = format!("{profile}@example.com");
+        self.record(profile, "gold", ChangeKind::Entered, Some(&email), Some("Ana"));
+    }
+
+    fn exit(&mut self, profile: &str) {
+        self.record(profile, "gold", ChangeKind::Exited, None, None);
+    }
+
+    /// The next call, waited for in virtual time.
+    fn next_call(&mut self) -> Call {
+        for _ in 0..500 {
+            if !self.calls.is_empty() {
+                return self.calls.remove(0);
+            }
+            self.pass(500);
+        }
+        panic!("no call in 250 s");
+    }
+
+    fn answer(&mut self, call: &Call, outcome: Outcome) {
+        let vendor_time = matches!(outcome, Outcome::Answered(_)).then(|| UnixMillis(self.now.wall.0 / 1_000 * 1_000));
+        self.engine.handle_input(self.now, Input::CallEnded { call: call.call, outcome, vendor_time });
+        self.drain();
+    }
+
+    fn refused(&mut self, call: &Call, status: u16, disposition: Disposition) {
+        let refusal = Refusal { status, error_key: None, disposition, retry_after_ms: None };
+        let vendor_time = Some(UnixMillis(self.now.wall.0 / 1_000 * 1_000));
+        self.engine.handle_input(self.now, Input::CallEnded { call: call.call, outcome: Outcome::Refused(refusal), vendor_time });
+        self.drain();
+    }
+
+    fn started(&mut self, post: &Call, id: u128) {
+        self.answered(post, self.activity(id, ActivityState::Initialized, 0, None));
+    }
+
+    fn contacts(&mut self, call: &Call, contacts: &[(&str, u128)]) {
+        let items = contacts.iter().map(|(profile, id)| Contact {
+            contact_id: ContactId::from_u128(*id),
+            address: format!("{profile}@example.com").into(),
+            status: ContactStatus::Active,
+            lists: vec![LIST],
+        });
+        self.answer(call, Outcome::Answered(Answer::Contacts(Page { items: items.collect(), next: None })));
+    }
+
+    fn activities(&mut self, call: &Call, items: Vec<Activity>, next: Option<Cursor>) {
+        self.answer(call, Outcome::Answered(Answer::Activities(Page { items, next })));
+    }
+
+    fn calls_used(&self) -> u32 {
+        self.engine.snapshot(self.now).applications[0].calls_used
+    }
+
+    fn activity(&self, id: u128, state: ActivityState, rows: u64, name: Option<Text>) -> Activity {
+        Activity {
+            activity_id: ActivityId::from_u128(id),
+            state,
+            source_file_name: name,
+            created_at: Some(self.now.wall),
+            completed_at: Some(self.now.wall),
+            counts: ActivityCounts { items_total: Some(rows), ..ActivityCounts::default() },
+            error_lines: Vec::new(),
+            error_texts: 0,
+        }
+    }
+
+    fn answered(&mut self, call: &Call, activity: Activity) {
+        self.answer(call, Outcome::Answered(Answer::Activity(Box::new(activity))));
+    }
+
+    /// Sees a batch through: the POST is answered, then the poll.
+    fn complete(&mut self, id: u128) -> Request {
+        let post = self.next_call();
+        self.answered(&post, self.activity(id, ActivityState::Initialized, 0, None));
+        let poll = self.next_call();
+        assert_eq!(poll.request, Request::Activity { activity_id: ActivityId::from_u128(id) });
+        let rows = if let Request::Import { rows, .. } = &post.request { rows.rows.len() } else { 0 };
+        self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, None));
+        self.pass(300);
+        post.request
+    }
+
+    fn addresses(request: &Request) -> Vec<&str> {
+        let Request::Import { rows, .. } = request else { panic!("no import: {request:?}") };
+        rows.rows.iter().map(|(address, _)| address.as_str()).collect()
+    }
+}

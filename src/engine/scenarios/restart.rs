@@ -1,0 +1,174 @@
+//! Answers that are lost, processes that die, and what the state must tell the next one.
+
+use crate::model::{
+    Text,
+    activity::ActivityState,
+    call::{Answer, Lost, Outcome, Page, Request},
+    event::ChangeKind,
+    state::{StateChange, StateKey},
+    time::Mono,
+};
+
+use super::super::Input;
+use super::{START, Stage};
+
+#[test]
+fn a_lost_answer_is_found_by_its_file_name() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    let Request::Import { name, .. } = &post.request else { panic!("no import") };
+    let file_name = Text::from(name.file_name());
+    stage.answer(&post, Outcome::Unknown(Lost::Timeout));
+    let look = stage.next_call();
+    assert_eq!(look.request, Request::Activities { cursor: None });
+    let activity = stage.activity(3, ActivityState::Completed, 1, Some(file_name));
+    stage.answer(&look, Outcome::Answered(Answer::Activities(Page { items: vec![activity], next: None })));
+    stage.pass(300);
+    assert_eq!(stage.offset, 1);
+}
+
+#[test]
+fn after_a_crash_an_open_batch_is_looked_for_and_its_contacts_are_sent_again() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    let Request::Import { name, .. } = &post.request else { panic!("no import") };
+    let file_name = Text::from(name.file_name());
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 100_000);
+    stage.enter("p1");
+    let look = stage.next_call();
+    assert!(stage.now.mono >= Mono(1_036_000), "requests of the last term may still be under way");
+    let activity = stage.activity(3, ActivityState::Completed, 1, Some(file_name));
+    stage.answer(&look, Outcome::Answered(Answer::Activities(Page { items: vec![activity], next: None })));
+    let again = stage.complete(4);
+    assert_eq!(Stage::addresses(&again), ["p1@example.com"]);
+    assert_eq!(stage.offset, 1);
+    assert!(stage.engine.is_quiet());
+}
+
+#[test]
+fn after_a_crash_an_exit_that_the_fold_cancels_is_still_sent_explicitly() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let _post = stage.next_call();
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 100_000);
+    stage.enter("p1");
+    stage.exit("p1");
+    for _ in 0..2 {
+        let look = stage.next_call();
+        assert_eq!(look.request, Request::Activities { cursor: None });
+        stage.answer(&look, Outcome::Answered(Answer::Activities(Page { items: Vec::new(), next: None })));
+    }
+    assert_eq!(stage.offset, 0);
+    let look_up = stage.next_call();
+    assert!(matches!(look_up.request, Request::LookUp { .. }));
+}
+
+#[test]
+fn a_restart_sends_nothing_that_was_applied() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 100_000);
+    stage.record("p1", "gold", ChangeKind::Updated, Some("p1@example.com"), Some("Ana"));
+    stage.pass(60_000);
+    assert!(stage.calls.is_empty());
+    assert_eq!(stage.offset, 2);
+}
+
+#[test]
+fn an_address_that_passes_to_another_profile_is_known_to_be_on_the_list_after_a_crash() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    // p1 moves to another address, and before its old one is taken off the list, p2 enters with it.
+    stage.record("p1", "gold", ChangeKind::Updated, Some("new@example.com"), Some("Ana"));
+    stage.record("p2", "gold", ChangeKind::Entered, Some("p1@example.com"), Some("Bea"));
+    stage.pass(300);
+    let mut stage = stage.crash();
+    stage.record("p1", "gold", ChangeKind::Updated, Some("new@example.com"), Some("Ana"));
+    stage.record("p2", "gold", ChangeKind::Entered, Some("p1@example.com"), Some("Bea"));
+    stage.record("p2", "gold", ChangeKind::Exited, None, None);
+    for _ in 0..4 {
+        let call = stage.next_call();
+        if let Request::LookUp { address } = &call.request {
+            assert_eq!(address, "p1@example.com");
+            return;
+        }
+        if let Request::Import { .. } = &call.request {
+            stage.started(&call, 2);
+        }
+    }
+    panic!("the address stays on the list");
+}
+
+#[test]
+fn a_log_that_is_not_compacted_yet_tells_the_same_as_one_that_is() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    // Two profiles share an address, and leave one after the other.
+    stage.record("p1", "gold", ChangeKind::Entered, Some("both@example.com"), Some("Ana"));
+    stage.record("p2", "gold", ChangeKind::Entered, Some("both@example.com"), Some("Ana"));
+    stage.complete(1);
+    stage.record("p2", "gold", ChangeKind::Exited, None, None);
+    stage.record("p1", "gold", ChangeKind::Exited, None, None);
+    stage.pass(300);
+    let member = |change: &&StateChange| matches!(change.key, StateKey::Member { .. });
+    let mut logs = vec![stage.state.clone()];
+    let compacted: std::collections::BTreeMap<StateKey, StateChange> =
+        stage.state.iter().map(|change| (change.key.clone(), change.clone())).collect();
+    logs.push(compacted.values().cloned().collect());
+    logs.push(compacted.values().rev().cloned().collect());
+    // The same records written again, in both orders.
+    for again in [false, true] {
+        let mut log = stage.state.clone();
+        let newest: Vec<StateChange> = compacted.values().filter(member).cloned().collect();
+        log.extend(newest.iter().cloned());
+        log.extend(if again { newest.into_iter().rev().collect() } else { newest });
+        logs.push(log);
+    }
+    for (number, log) in logs.into_iter().enumerate() {
+        let mut stage = Stage::begin(log, Some(stage.offset), stage.now.wall.0 + 100_000);
+        stage.record("p2", "gold", ChangeKind::Exited, None, None);
+        stage.record("p1", "gold", ChangeKind::Exited, None, None);
+        let call = stage.next_call();
+        assert_eq!(call.request, Request::LookUp { address: "both@example.com".into() }, "log {number}");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_runs_ahead_does_not_end_the_wait_for_the_vendors_index() {
+    let mut config = super::catalog();
+    config.timing.index_lag_ms = 600_000;
+    let mut stage = Stage::begin_with(config.clone(), Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let vendor = stage.now.wall;
+    // The next process's clock is two hours ahead.
+    let mut stage = Stage::begin_with(config, stage.state, Some(stage.offset), vendor.0 + 7_200_000);
+    let at_vendor = |stage: &Stage| Some(vendor.plus_ms(i64::try_from(stage.now.mono.since_ms(Mono(1_000_000))).expect("small")));
+    stage.exit("p1");
+    let look_up = stage.next_call();
+    let outcome = Outcome::Answered(Answer::Contacts(Page { items: Vec::new(), next: None }));
+    let vendor_time = at_vendor(&stage);
+    stage.engine.handle_input(stage.now, Input::CallEnded { call: look_up.call, outcome, vendor_time });
+    stage.drain();
+    stage.pass(60_000);
+    assert_eq!(stage.offset, 1, "not found proves nothing within ten minutes of the add");
+}
+
+#[test]
+fn nothing_leaves_after_the_transaction_that_ends_the_term() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let _post = stage.next_call();
+    let mut stage = stage.crash();
+    // An open batch of the term before waits to be looked for; the stop does not wait for it.
+    stage.engine.handle_input(stage.now, Input::Drain { deadline: stage.now.mono.plus_ms(60_000) });
+    stage.drain();
+    stage.pass(1_000);
+    assert!(stage.drained);
+    let changes = stage.state.len();
+    stage.pass(600_000);
+    assert!(stage.calls.is_empty() && stage.state.len() == changes);
+}

@@ -1,0 +1,62 @@
+//! What stands in the accounts before the first record arrives.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+
+use crate::model::{
+    ListId,
+    catalog::{Catalog, ConnectionId, ListRef},
+};
+use crate::simulator::{
+    constant_contact::{ActivityTime, PlantedContact, Vendor, VendorConfig},
+    workload::{ListPlan, Scenario},
+};
+
+/// Accounts with the lists and contacts of a plan; lists by id get their ids.
+pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> Vec<Vendor> {
+    let mut vendors = Vec::new();
+    for (index, connection) in catalog.connections.iter().enumerate() {
+        let application = &catalog.applications[usize::from(connection.application.0)];
+        let base_ms_max = if rng.u32(..5) == 0 { 600_000 } else { 6_000 };
+        let activity_ms = ActivityTime {
+            queued_ms: rng.u64(..2_000),
+            base_ms: rng.u64(100..base_ms_max),
+            per_1000_rows_ms: rng.u64(..5_000),
+            jitter_percent: rng.u8(..100),
+        };
+        let config = VendorConfig {
+            calls_per_second: application.calls_per_second,
+            calls_per_day: application.calls_per_day,
+            activity_ms,
+            seed: rng.u64(..),
+            observed: true,
+            ..VendorConfig::default()
+        };
+        let mut vendor = Vendor::new(config, scenario.wall_start);
+        let id = ConnectionId(u16::try_from(index).unwrap_or(u16::MAX));
+        let mut ids: BTreeMap<usize, ListId> = BTreeMap::new();
+        for (number, (export, list)) in catalog.exports.iter_mut().zip(&scenario.lists).enumerate() {
+            if export.connection != id {
+                continue;
+            }
+            match list {
+                ListPlan::ById(name) => {
+                    let list = vendor.plant_list(name);
+                    export.list = ListRef::Id(list);
+                    ids.insert(number, list);
+                }
+                ListPlan::ByName(name) => {
+                    ids.insert(number, vendor.plant_list(name));
+                }
+                ListPlan::Created(_) => {}
+            }
+        }
+        for planted in &scenario.contacts[index] {
+            let lists = planted.export.and_then(|export| ids.get(&export).copied()).into_iter().collect();
+            vendor.plant_contact(&PlantedContact { address: planted.address.clone(), status: planted.status, lists });
+        }
+        vendors.push(vendor);
+    }
+    vendors
+}
