@@ -24,7 +24,7 @@ use super::{
     answers::poll_interval_ms,
     coalescer::{Tokens, Waiting},
     limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
-    membership::{ContactSlot, Known, MemberId},
+    membership::{ContactSlot, InFlight, Known, MemberId},
     output::CommitId,
     planner::{HOUR_MINUTES, minute_of},
 };
@@ -159,7 +159,7 @@ impl Engine {
         let (connection, application) = (state.connection, state.application);
         for (index, row) in cut.rows.iter().enumerate() {
             let contact = state.members.contact_mut(row.slot);
-            contact.in_flight = Some((number, count(index)));
+            contact.in_flight = Some(InFlight::new(number, count(index)));
             self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
         }
         state.rows_open += u64::from(count(cut.rows.len()));
@@ -434,13 +434,13 @@ impl Engine {
             return;
         }
         let wanted_by = std::mem::take(&mut members.contact_mut(row.slot).wanted_by);
-        for id in &wanted_by {
+        for id in wanted_by.iter() {
             let member = members.member_mut(*id);
             let position = member.position;
             let reason = Text::const_new("row_refused");
             member.refused = Some(Box::new(Refused { row_hash: address_hash ^ row.row_hash, reason, position }));
         }
-        for id in wanted_by {
+        for id in wanted_by.iter().copied() {
             self.due(export, id);
         }
         self.settle_contact(export, row.slot, row.tokens, &row.touched);

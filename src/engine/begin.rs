@@ -23,7 +23,7 @@ use super::{
     event::{HoldReason, Holder},
     journal::ROW_UNKNOWN,
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
-    membership::{ContactSlot, Known, MemberId},
+    membership::{ContactSlot, InFlight, Known, MemberId},
     pacer::Pacer,
     quota::Quota,
     router::Router,
@@ -134,7 +134,7 @@ impl Engine {
         let Some(id) = self.export(export).members.find(profile) else { return };
         let members = &mut self.exports[usize::from(export.0)].members;
         let member = members.member_mut(id);
-        let mut slots: SmallVec<[ContactSlot; 2]> = std::mem::take(&mut member.former).into_iter().collect();
+        let mut slots: SmallVec<[ContactSlot; 2]> = SmallVec::from_slice(&std::mem::take(&mut member.former));
         slots.extend(member.contact.take());
         for slot in slots {
             let Some(contact) = members.contact_if(slot) else { continue };
@@ -318,7 +318,7 @@ impl Engine {
                 if member.contact != Some(slot) && !member.former.contains(&slot) {
                     members.member_mut(owner).former.push(slot);
                 }
-                members.contact_mut(slot).in_flight = Some((number, count(rows.len())));
+                members.contact_mut(slot).in_flight = Some(InFlight::new(number, count(rows.len())));
                 members.set_known(slot, Known::Unknown { since: now.wall });
                 self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
                 let tokens = Tokens::new();

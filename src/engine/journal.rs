@@ -319,7 +319,7 @@ impl Engine {
             }
             match (&contact.waiting, contact.in_flight) {
                 (Some(waiting), _) => Some(waiting.row.clone()),
-                (None, Some((batch, row))) => self.batches.get(&batch).and_then(|batch| batch.row(row)),
+                (None, Some(place)) => self.batches.get(&place.batch()).and_then(|batch| batch.row(place.row())),
                 (None, None) => None,
             }
         });

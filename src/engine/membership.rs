@@ -4,6 +4,8 @@
 //! what is known of them at the vendor). A member points at the contact it wants; profiles that share an address share
 //! its contact, which stays wanted until the last of them has left.
 
+use std::num::NonZeroU64;
+
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
@@ -15,7 +17,7 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::{coalescer::Waiting, limits::CONTACT_IDS_MAX};
+use super::{coalescer::Waiting, few::Few, limits::CONTACT_IDS_MAX};
 
 /// A member's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +56,7 @@ pub struct Member {
     /// The contact that it wants on the list while `segments` is not 0.
     pub contact: Option<ContactSlot>,
     /// Contacts that it wanted before and that may still be on the list.
-    pub former: SmallVec<[ContactSlot; 1]>,
+    pub former: Few<ContactSlot>,
     /// The newest event in it.
     pub position: Position,
     /// Kafka timestamp of that event.
@@ -69,6 +71,31 @@ pub struct Member {
     pub erased: bool,
 }
 
+/// The open batch that a contact is in, and its row there, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight(NonZeroU64);
+
+impl InFlight {
+    /// Row `row` (below 65,536: the vendor's limit is lower) of the batch of this number.
+    #[must_use]
+    pub fn new(batch: u64, row: u32) -> Self {
+        assert!(row < 1 << 16 && batch < 1 << 47, "a batch has fewer rows, and a term fewer batches");
+        Self(NonZeroU64::MIN.saturating_add(batch << 16 | u64::from(row)))
+    }
+
+    /// The batch's number.
+    #[must_use]
+    pub const fn batch(self) -> u64 {
+        (self.0.get() - 1) >> 16
+    }
+
+    /// The row, from 0.
+    #[must_use]
+    pub fn row(self) -> u32 {
+        u32::try_from((self.0.get() - 1) & 0xFFFF).unwrap_or_default()
+    }
+}
+
 /// An address in an export.
 #[derive(Debug, Clone)]
 pub struct Contact {
@@ -77,11 +104,11 @@ pub struct Contact {
     /// The member whose record carries what was applied.
     pub owner: MemberId,
     /// Members that want it on the list now.
-    pub wanted_by: SmallVec<[MemberId; 2]>,
+    pub wanted_by: Few<MemberId>,
     /// What is known of it at the vendor.
     pub known: Known,
     /// The open batch that it is in, and its row there.
-    pub in_flight: Option<(u64, u32)>,
+    pub in_flight: Option<InFlight>,
     /// What is to be sent of it next.
     pub waiting: Option<Box<Waiting>>,
 }
@@ -94,29 +121,42 @@ impl Contact {
     }
 }
 
-/// Slots that are used again.
+/// Items of one chunk of a [`Slab`].
+const CHUNK: usize = 1_024;
+
+/// Slots that are used again. In chunks, because one long vector would be copied, and twice as large meanwhile, each
+/// time it grows.
 #[derive(Debug)]
 struct Slab<T> {
-    items: Vec<Option<T>>,
+    chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
     const fn new() -> Self {
-        Self { items: Vec::new(), free: Vec::new() }
+        Self { chunks: Vec::new(), free: Vec::new() }
     }
 
     fn insert(&mut self, item: T) -> u32 {
         if let Some(slot) = self.free.pop() {
-            self.items[slot as usize] = Some(item);
+            *self.place(slot) = Some(item);
             return slot;
         }
-        self.items.push(Some(item));
-        super::limits::count(self.items.len() - 1)
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let full = (self.chunks.len() - 1) * CHUNK;
+        let Some(chunk) = self.chunks.last_mut() else { unreachable!("one was pushed") };
+        chunk.push(Some(item));
+        super::limits::count(full + chunk.len() - 1)
+    }
+
+    fn place(&mut self, slot: u32) -> &mut Option<T> {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 
     fn remove(&mut self, slot: u32) -> Option<T> {
-        let item = self.items.get_mut(slot as usize)?.take();
+        let item = self.get_mut(slot).is_some().then(|| self.place(slot).take()).flatten();
         if item.is_some() {
             self.free.push(slot);
         }
@@ -124,11 +164,20 @@ impl<T> Slab<T> {
     }
 
     fn get(&self, slot: u32) -> Option<&T> {
-        self.items.get(slot as usize)?.as_ref()
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.chunks.get_mut(slot as usize / CHUNK)?.get_mut(slot as usize % CHUNK)?.as_mut()
     }
 
     fn len(&self) -> usize {
-        self.items.len() - self.free.len()
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        full + self.chunks.last().map_or(0, Vec::len) - self.free.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(self.chunks.iter().flatten()).filter_map(|(slot, item)| Some((slot, item.as_ref()?)))
     }
 }
 
@@ -195,7 +244,7 @@ impl Membership {
             profile: profile.clone(),
             segments: 0,
             contact: None,
-            former: SmallVec::new(),
+            former: Few::default(),
             position: Position { partition: PartitionId(-1), offset: -1 },
             changed_at: UnixMillis(0),
             refused: None,
@@ -212,12 +261,12 @@ impl Membership {
     /// A member by its slot; a slot that is free panics: nothing keeps the number of a member that is gone.
     #[must_use]
     pub fn member(&self, id: MemberId) -> &Member {
-        self.members.items[id.0 as usize].as_ref().unwrap_or_else(|| unreachable!("member {} is gone", id.0))
+        self.members.get(id.0).unwrap_or_else(|| unreachable!("member {} is gone", id.0))
     }
 
     /// The same, to change it.
     pub fn member_mut(&mut self, id: MemberId) -> &mut Member {
-        self.members.items[id.0 as usize].as_mut().unwrap_or_else(|| unreachable!("member {} is gone", id.0))
+        self.members.get_mut(id.0).unwrap_or_else(|| unreachable!("member {} is gone", id.0))
     }
 
     /// The member in a slot, if one is there.
@@ -252,7 +301,7 @@ impl Membership {
         let slot = self.contacts.insert(Contact {
             address: address.clone(),
             owner,
-            wanted_by: SmallVec::new(),
+            wanted_by: Few::default(),
             known: Known::Off,
             in_flight: None,
             waiting: None,
@@ -267,12 +316,12 @@ impl Membership {
     /// A contact by its slot.
     #[must_use]
     pub fn contact(&self, slot: ContactSlot) -> &Contact {
-        self.contacts.items[slot.0 as usize].as_ref().unwrap_or_else(|| unreachable!("contact {} is gone", slot.0))
+        self.contacts.get(slot.0).unwrap_or_else(|| unreachable!("contact {} is gone", slot.0))
     }
 
     /// The same, to change it. What is known changes through [`Self::set_known`].
     pub fn contact_mut(&mut self, slot: ContactSlot) -> &mut Contact {
-        self.contacts.items[slot.0 as usize].as_mut().unwrap_or_else(|| unreachable!("contact {} is gone", slot.0))
+        self.contacts.get_mut(slot.0).unwrap_or_else(|| unreachable!("contact {} is gone", slot.0))
     }
 
     /// The contact in a slot, if one is there.
@@ -351,7 +400,7 @@ impl Membership {
             if abandoned {
                 // Somebody else's leftover is wanted again by this member: it carries what was applied from now on.
                 contact.owner = id;
-                if let Some(former) = self.members.items[old_owner.0 as usize].as_mut() {
+                if let Some(former) = self.members.get_mut(old_owner.0) {
                     former.former.retain(|slot| *slot != to);
                     if former.contact == Some(to) {
                         former.contact = None;
@@ -381,7 +430,7 @@ impl Membership {
         {
             entry.remove();
         }
-        if let Some(member) = self.members.items.get_mut(owner.0 as usize).and_then(Option::as_mut) {
+        if let Some(member) = self.members.get_mut(owner.0) {
             member.former.retain(|other| *other != slot);
             if member.contact == Some(slot) {
                 member.contact = None;
@@ -392,13 +441,44 @@ impl Membership {
 
     /// All members, in the order of their slots.
     pub fn members(&self) -> impl Iterator<Item = (MemberId, &Member)> {
-        let slots = self.members.items.iter().enumerate();
-        slots.filter_map(|(slot, member)| Some((MemberId(super::limits::count(slot)), member.as_ref()?)))
+        self.members.iter().map(|(slot, member)| (MemberId(slot), member))
     }
 
     /// All contacts, in the order of their slots.
     pub fn contacts(&self) -> impl Iterator<Item = (ContactSlot, &Contact)> {
-        let slots = self.contacts.items.iter().enumerate();
-        slots.filter_map(|(slot, contact)| Some((ContactSlot(super::limits::count(slot)), contact.as_ref()?)))
+        self.contacts.iter().map(|(slot, contact)| (ContactSlot(slot), contact))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_batch_is_read_back() {
+        for (batch, row) in [(0, 0), (7, 39_998), (1 << 40, 65_535)] {
+            let place = InFlight::new(batch, row);
+            assert_eq!((place.batch(), place.row()), (batch, row));
+        }
+    }
+
+    #[test]
+    fn slots_are_used_again_and_seen_in_order() {
+        let mut slab = Slab::new();
+        for item in 0..3_000_u32 {
+            assert_eq!(slab.insert(item), item);
+        }
+        assert_eq!((slab.remove(1_500), slab.remove(1_500), slab.remove(9_999)), (Some(1_500), None, None));
+        assert_eq!(slab.len(), 2_999);
+        assert_eq!(slab.insert(7), 1_500);
+        assert_eq!((slab.get(1_500), slab.len(), slab.iter().count()), (Some(&7), 3_000, 3_000));
+        assert!(slab.iter().map(|(slot, _)| slot).eq(0..3_000));
+    }
+
+    /// A million of each are kept: what makes them larger should be noticed.
+    #[test]
+    fn members_and_contacts_stay_small() {
+        assert!(size_of::<Option<Member>>() <= 96, "{}", size_of::<Option<Member>>());
+        assert!(size_of::<Option<Contact>>() <= 88, "{}", size_of::<Option<Contact>>());
     }
 }

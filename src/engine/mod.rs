@@ -24,6 +24,7 @@ mod answers;
 mod begin;
 mod calls;
 mod coalescer;
+mod few;
 mod journal;
 mod membership;
 mod pacer;
@@ -101,6 +102,8 @@ pub struct Engine {
     holds: BTreeMap<Holder, HoldReason>,
     drain: Option<Drain>,
     wake: Option<Mono>,
+    /// Records that cannot be decoded are another shard's to write letters for.
+    leaves_undecodable: bool,
 }
 
 /// A stop under way.
@@ -211,8 +214,14 @@ impl Engine {
             holds: BTreeMap::new(),
             drain: None,
             wake: None,
+            leaves_undecodable: false,
             catalog,
         }
+    }
+
+    /// Leaves records that cannot be decoded to another shard: all shards read the whole source, and one letter is enough.
+    pub fn leave_undecodable(&mut self) {
+        self.leaves_undecodable = true;
     }
 
     /// Something happened.

@@ -45,6 +45,7 @@ impl Engine {
             match record.content {
                 RecordContent::Event(event) => self.route_event(arrival, &event),
                 RecordContent::Erasure { profile_id } => self.erase(arrival, &profile_id),
+                RecordContent::Undecodable(_) if self.leaves_undecodable => {}
                 RecordContent::Undecodable(undecodable) => {
                     self.counts.undecodable[RecordCounts::fault_slot(undecodable.kind)] += 1;
                     self.letter(DeadLetter {
@@ -176,7 +177,7 @@ impl Engine {
             member.changed_at = arrival.timestamp;
             let (old, former) = (member.contact, member.former.clone());
             self.move_member(arrival, export, id, old, None, None, true);
-            for slot in former {
+            for slot in former.iter().copied() {
                 self.reconsider(arrival, export, slot, id, None);
             }
         }
@@ -238,7 +239,7 @@ impl Engine {
         let row = row.or_else(|| match (&contact.waiting, contact.in_flight) {
             (Some(waiting), _) => Some(waiting.row.clone()),
             // What is being sent is the newest that is known: an exit of one of two must not send less.
-            (None, Some((batch, row))) => self.batches.get(&batch).and_then(|batch| batch.row(row)),
+            (None, Some(place)) => self.batches.get(&place.batch()).and_then(|batch| batch.row(place.row())),
             (None, None) => None,
         });
         let operation = self.operation_for(export, slot, row.as_ref());
@@ -337,7 +338,7 @@ impl Engine {
     fn settle_unsent(&mut self, export: ExportId, slot: ContactSlot, waiting: Waiting) {
         let wanted_by = self.export(export).members.contact(slot).wanted_by.clone();
         if wanted_by.len() > 1 {
-            for member in wanted_by {
+            for member in wanted_by.iter().copied() {
                 self.due(export, member);
             }
         }

@@ -53,6 +53,9 @@ pub(super) enum TermEnd {
 pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: watch::Receiver<Order>) -> TermEnd {
     let catalog = Arc::new(shared.config.catalog.of_shard(shard, shared.config.state.shards));
     let mut engine = Engine::new(Arc::clone(&catalog), fastrand::u64(..));
+    if shard > 0 {
+        engine.leave_undecodable();
+    }
     let began = Instant::now();
     let term = tokio::select! {
         restored = restore(shared, shard, claim, &mut engine) => match restored {

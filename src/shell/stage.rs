@@ -115,7 +115,8 @@ pub struct Stage {
     shared: Arc<Shared>,
     admin_address: SocketAddr,
     stop: watch::Sender<bool>,
-    supervisor: JoinHandle<Result<(), StageFault>>,
+    /// `None` once its end was told.
+    supervisor: Option<JoinHandle<Result<(), StageFault>>>,
     admin: JoinHandle<std::io::Result<()>>,
 }
 
@@ -159,7 +160,7 @@ impl Stage {
         let (stop, stopping) = watch::channel(false);
         let admin = tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
         let supervisor = tokio::spawn(supervise(Arc::clone(&shared), stopping));
-        Ok(Self { shared, admin_address, stop, supervisor, admin })
+        Ok(Self { shared, admin_address, stop, supervisor: Some(supervisor), admin })
     }
 
     /// Where the admin port listens.
@@ -181,18 +182,22 @@ impl Stage {
     /// It had ended by itself before.
     pub async fn stop(mut self) -> Result<(), StageFault> {
         self.stop.send_replace(true);
-        let ended = joined((&mut self.supervisor).await);
+        let ended = match self.supervisor.take() {
+            Some(supervisor) => joined(supervisor.await),
+            None => Ok(()),
+        };
         self.admin.abort();
         ended
     }
 
     /// Waits until the stage has ended by itself, which it does only when going on makes no sense.
     pub async fn ended(&mut self) -> StageFault {
+        let Some(supervisor) = &mut self.supervisor else { return StageFault::Ended("the stage has ended".into()) };
         tokio::select! {
-            ended = &mut self.supervisor => match joined(ended) {
-                Ok(()) => StageFault::Ended("the stage was stopped".into()),
-                Err(fault) => fault,
-            },
+            ended = supervisor => {
+                self.supervisor = None;
+                joined(ended).err().unwrap_or_else(|| StageFault::Ended("the stage was stopped".into()))
+            }
             ended = &mut self.admin => StageFault::Ended(format!("the admin port ended: {ended:?}")),
         }
     }
@@ -200,7 +205,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        self.supervisor.abort();
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.abort();
+        }
         self.admin.abort();
     }
 }
