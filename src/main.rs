@@ -7,6 +7,9 @@ use clap::Parser as _;
 
 use listkeeper::cli;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Bounds what a hostile datum can make the Avro decoder allocate; process-wide, so before anything else.
     apache_avro::util::max_allocation_bytes(1 << 20);
