@@ -162,7 +162,9 @@ impl Engine {
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
             }
         }
-        let ended = ending && self.calls.is_empty() && self.token_reads.is_empty();
+        // A term that ends while requests of the one before may be under way hands the wait on.
+        let waited = now.mono >= self.first_call_at;
+        let ended = ending && waited && self.calls.is_empty() && self.token_reads.is_empty();
         let header =
             Header { format: STATE_FORMAT, written_at: now.wall, ended, partitions: self.acks.headers(), routed: self.routed() };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });

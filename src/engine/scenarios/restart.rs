@@ -48,6 +48,23 @@ fn after_a_crash_an_open_batch_is_looked_for_and_its_contacts_are_sent_again() {
 }
 
 #[test]
+fn a_term_that_is_stopped_during_the_wait_after_a_crash_hands_the_wait_on() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let _post = stage.next_call();
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 10_000);
+    stage.engine.handle_input(stage.now, Input::Drain { deadline: stage.now.mono.plus_ms(60_000) });
+    stage.drain();
+    stage.pass(1_000);
+    assert!(stage.drained);
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 12_000);
+    stage.enter("p1");
+    let look = stage.next_call();
+    assert_eq!(look.request, Request::Activities { cursor: None });
+    assert!(stage.now.mono >= Mono(1_036_000), "requests of the term before the last may still be under way");
+}
+
+#[test]
 fn after_a_crash_an_exit_that_the_fold_cancels_is_still_sent_explicitly() {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.enter("p1");
