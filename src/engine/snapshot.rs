@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub paused: Option<PauseReason>,
     /// Why nothing moves at all, if nothing does.
     pub held: Option<HoldReason>,
+    /// Milliseconds until calls may begin: the owner before died, and a request of it may still be under way.
+    pub calls_begin_in_ms: Option<u64>,
     /// Bytes of rows and addresses that wait or are in flight.
     pub buffered_bytes: u64,
     /// Kafka timestamp of the oldest change that is not applied.

@@ -59,6 +59,7 @@ impl Engine {
             records_unsettled: self.acks.unsettled(),
             paused: self.paused,
             held: self.held,
+            calls_begin_in_ms: self.first_call_at.0.checked_sub(now.mono.0).filter(|ms| *ms > 0),
             buffered_bytes: self.journal.waiting_bytes as u64,
             oldest_unapplied: exports.iter().filter_map(|export| export.oldest_unapplied).min(),
             exports,

@@ -28,6 +28,7 @@ use crate::{
 };
 
 use super::{
+    admin::waits_for_the_dead,
     clock, http,
     kafka::{Claim, CommitAnswer, Committer, KafkaFault, SourceEnds, SourceEvent, SourceReader, Term, TermEvent, begin_term},
     stage::{Order, Shared},
@@ -77,7 +78,15 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
             return TermEnd::Held(reason);
         }
     };
-    tracing::info!(shard, partitions = starts.len(), took_ms = millis(began.elapsed()), "the term begins");
+    tracing::info!(
+        shard,
+        partitions = starts.len(),
+        took_ms = millis(began.elapsed()),
+        "the state is read; work on the shard begins"
+    );
+    if let Some(ms) = engine.snapshot(clock::now()).calls_begin_in_ms {
+        tracing::info!(shard, "{}", waits_for_the_dead(ms));
+    }
     match Driver::start(shared, shard, catalog, engine, term, starts) {
         Ok(driver) => driver.run(orders).await,
         Err(fault) => TermEnd::Failed(fault),

@@ -55,6 +55,10 @@ pub(super) fn of(shared: &Shared) -> Health {
     for shard in &shards {
         reasons_of(shard, &mut reasons);
     }
+    if reasons.is_empty() && !shared.views.is_joined() {
+        let explain = "waiting for the Kafka brokers' first answer, to look at the topics and join the group".to_owned();
+        reasons.push(Reason { who: "kafka".into(), reason: "joining", explain, stops: false });
+    }
     let role = match (shared.views.is_joined(), shards.is_empty()) {
         (false, _) => Role::Starting,
         (true, true) => Role::Standby,
@@ -92,6 +96,14 @@ fn surroundings(kafka: &KafkaView, waits_for: Option<String>) -> Vec<Reason> {
     reasons
 }
 
+/// What a shard waits for after an owner that did not end in order.
+pub(in crate::shell) fn waits_for_the_dead(ms: u64) -> String {
+    format!(
+        "the owner before did not end in order: calls begin in {} s, when no request of it can be under way",
+        ms.div_ceil(1_000)
+    )
+}
+
 fn reasons_of(shard: &ShardView, reasons: &mut Vec<Reason>) {
     let who = format!("shard {}", shard.shard);
     if let Some(problem) = &shard.problem {
@@ -114,6 +126,9 @@ fn reasons_of(shard: &ShardView, reasons: &mut Vec<Reason>) {
     view.applications.iter().for_each(|one| held(format!("application {}", one.name), one.held));
     view.connections.iter().for_each(|one| held(format!("connection {}", one.name), one.held));
     view.exports.iter().for_each(|one| held(format!("export {}", one.name), one.held));
+    if let Some(ms) = view.calls_begin_in_ms {
+        reasons.push(Reason { who: who.clone(), reason: "owner_died", explain: waits_for_the_dead(ms), stops: false });
+    }
     if let Some(paused) = view.paused {
         let stops = paused == PauseReason::ProfilesMax;
         let explain = paused.explain().to_owned();
@@ -135,6 +150,7 @@ mod tests {
             connections: vec![ConnectionView { name: "news".into(), held: Some(HoldReason::TokenDead), ..Default::default() }],
             exports: vec![ExportView { name: "vip".into(), held: Some(HoldReason::NotStarted), ..Default::default() }],
             paused: Some(PauseReason::ChangesWaiting),
+            calls_begin_in_ms: Some(35_001),
             ..Snapshot::default()
         };
         let mut reasons = Vec::new();
@@ -146,10 +162,12 @@ mod tests {
             [
                 ("connection news", "token_dead", true),
                 ("export vip", "not_started", false),
+                ("shard 0", "owner_died", false),
                 ("shard 0", "changes_waiting", false)
             ]
         );
         assert!(reasons.iter().all(|reason| reason.explain.len() > 20));
+        assert!(reasons[2].explain.contains("in 36 s"), "{}", reasons[2].explain);
     }
 
     #[test]

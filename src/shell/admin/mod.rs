@@ -6,6 +6,8 @@
 
 mod health;
 
+pub(super) use self::health::waits_for_the_dead;
+
 use std::sync::Arc;
 
 use axum::{
