@@ -1,6 +1,6 @@
 //! What can go wrong with Kafka, in words for the operator. Never a value of an option: passwords are among them.
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::codec::state::StateFault;
 
@@ -87,6 +87,8 @@ impl KafkaFault {
 pub(super) fn plain(error: &KafkaError) -> String {
     if let KafkaError::ClientConfig(_, _, name, _) = error {
         format!("the option `{name}` is refused: correct it under `kafka.options`")
+    } else if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) {
+        "no broker of `kafka.brokers` answers (BrokerTransportFailure)".to_owned()
     } else {
         error.to_string()
     }

@@ -75,7 +75,19 @@ impl Partitions {
             let consumer: Consuming<StageContext> = Consuming::new(&settings.inspector(), "topics", &status)?;
             partition_count(&consumer, &topic, METADATA)
         });
-        look.await.map_err(|error| KafkaFault::Failed { doing: "looking for a topic", detail: error.to_string() })?
+        let found = look.await.map_err(|error| KafkaFault::Failed { doing: "looking for a topic", detail: error.to_string() })?;
+        tell(&self.status, &found);
+        found
+    }
+}
+
+/// Says whether the brokers answer: the client that looks is gone with each look, so its own errors are too.
+fn tell(status: &KafkaStatus, found: &Result<Option<u32>, KafkaFault>) {
+    const WHO: &str = "the look at the topics";
+    if let Err(KafkaFault::Failed { detail, .. }) = found {
+        status.down(WHO, detail.clone());
+    } else {
+        status.up(WHO);
     }
 }
 
@@ -110,8 +122,10 @@ async fn exists(
     if let Some(count) = partitions.of(name).await? {
         return Ok(count);
     }
+    let settings: Vec<String> = topic.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let by_hand = |why: &str| {
-        refused(name, &format!("does not exist and cannot be created ({why}): create it by hand, as the operations guide says"))
+        let with = settings.join(", ");
+        refused(name, &format!("does not exist and cannot be created ({why}): grant CREATE, or create it by hand with {with}"))
     };
     let options = AdminOptions::new().request_timeout(Some(ADMIN)).operation_timeout(Some(ADMIN));
     let results = admin.create_topics([&topic], &options).await.map_err(|error| by_hand(&plain(&error)))?;
@@ -245,6 +259,19 @@ fn judge(role: Role, settings: &BTreeMap<String, String>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brokers_that_do_not_answer_a_look_are_down_until_one_answers() {
+        let status = KafkaStatus::default();
+        tell(&status, &Err(KafkaFault::Failed { doing: "looking for a topic", detail: "no broker answers".to_owned() }));
+        assert!(status.is_down());
+        // A topic that is refused is an answer too.
+        tell(&status, &Err(refused("events", "does not exist")));
+        assert!(!status.is_down());
+        tell(&status, &Err(KafkaFault::Failed { doing: "looking for a topic", detail: "no broker answers".to_owned() }));
+        tell(&status, &Ok(Some(4)));
+        assert!(!status.is_down());
+    }
 
     #[test]
     fn settings_that_break_a_promise_are_refused() {
