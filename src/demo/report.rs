@@ -144,7 +144,7 @@ impl Outcome {
         line(
             "pace",
             format!(
-                "{} contacts an hour; the ceiling of an export, lifted here, is {}",
+                "{} contacts an hour; without the ceiling of {}, which an export has by default",
                 count(figures.contacts_per_hour),
                 count(figures.ceiling_contacts_per_hour)
             ),
