@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use indicatif::HumanCount;
+use indicatif::{HumanCount, HumanFloatCount};
 use url::Url;
 
 use super::CommandError;
@@ -121,7 +121,7 @@ fn words(produced: &Produced) -> String {
         None => "JSON".to_owned(),
     };
     format!(
-        "{}{} events of {} profiles in {} segments written to {} ({} partitions) as {format}, in {:.1} s: {:.0} a second",
+        "{}{} events of {} profiles in {} segments written to {} ({} partitions) as {format}, in {:.1} s: {} a second",
         if produced.complete { "" } else { "Interrupted. " },
         HumanCount(produced.events),
         HumanCount(u64::from(produced.profiles)),
@@ -129,6 +129,6 @@ fn words(produced: &Produced) -> String {
         produced.topic,
         produced.partitions,
         produced.seconds,
-        produced.events_per_second
+        HumanFloatCount(produced.events_per_second.round())
     )
 }

@@ -63,6 +63,10 @@ pub fn overrides() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with(OVERRIDE_PREFIX)).collect()
 }
 
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn summary(config: &Config) -> String {
     let format = match config.source.format {
         SourceFormat::Avro(_) => "Avro, schemas from a registry",
@@ -73,7 +77,7 @@ fn summary(config: &Config) -> String {
     let lines = [
         ("group", config.kafka.group.clone()),
         ("source", format!("{} ({format})", config.source.topic)),
-        ("state", format!("{} ({} shard(s))", config.state.topic, config.state.shards)),
+        ("state", format!("{} ({})", config.state.topic, counted(config.state.shards as usize, "shard"))),
         ("dead letters", config.dead_letters.topic.clone()),
         ("applications", config.applications.len().to_string()),
         ("connections", config.connections.len().to_string()),
@@ -88,10 +92,10 @@ fn summary(config: &Config) -> String {
         let consent = if connection.consent.is_some() { "" } else { "; nothing is sent before consent is given" };
         let _ok = writeln!(
             text,
-            "  {:<13} {}: {} segment(s) to {}, {when}{consent}",
+            "  {:<13} {}: {} to {}, {when}{consent}",
             "export",
             export.name,
-            export.segments.len(),
+            counted(export.segments.len(), "segment"),
             connection.name
         );
     }

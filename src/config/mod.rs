@@ -425,7 +425,9 @@ pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Confi
 /// All faults at once.
 pub fn load_with(path: &Path, environment: &BTreeMap<String, String>, secrets: Secrets) -> Result<Config, ConfigErrors> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        let problem = format!("{} cannot be read ({}): name an existing configuration file", path.display(), error.kind());
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let why = if missing { "does not exist".to_owned() } else { format!("cannot be read ({})", error.kind()) };
+        let problem = format!("{} {why}: name a configuration file that can be read", path.display());
         ConfigErrors(vec![ConfigError { path: String::new(), line: None, problem }])
     })?;
     parse(&text, environment, secrets)

@@ -10,6 +10,7 @@ mod values;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
@@ -64,8 +65,11 @@ impl Walk {
                 }
                 Ok(text) => SecretString::from(text.trim_end_matches(['\r', '\n'])),
                 Err(error) => {
-                    let problem =
-                        format!("the file cannot be read ({}): create it, or mount it where this path points to", error.kind());
+                    let problem = if error.kind() == ErrorKind::NotFound {
+                        "there is no such file: create it, or mount it where this path points to".to_owned()
+                    } else {
+                        format!("the file cannot be read ({}): let the user that runs Listkeeper read it", error.kind())
+                    };
                     self.fault(&place.path, place.line, problem);
                     SecretString::default()
                 }

@@ -211,8 +211,12 @@ fn partitions(options: &ProduceOptions) -> Result<usize, ProduceFault> {
 }
 
 fn unavailable(options: &ProduceOptions, error: &KafkaError) -> ProduceFault {
+    let reason = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BrokerTransportFailure) => "does not answer".to_owned(),
+        _ => format!("refuses: {error}"),
+    };
     ProduceFault::Unavailable(format!(
-        "Kafka at {}: {error}; check --brokers, and that they are reached from here",
+        "Kafka at {} {reason}; check --brokers, and that they are reached from here",
         options.brokers
     ))
 }

@@ -94,7 +94,7 @@ impl Telemetry {
                     contacts,
                     calls,
                     calls_other,
-                    "removals planned"
+                    "removals planned; calls: what they cost, calls_other: what the other strategy would cost"
                 );
             }
             Event::LateAnswer { kind } => {
