@@ -11,17 +11,29 @@ use crate::{
     telemetry::{Telemetry, logging},
 };
 
+const LEARN_MORE: &str = "\
+How it fares, on `admin.listen` (127.0.0.1:9464 unless the configuration says otherwise): /health says what stands still and \
+what to do; /metrics is for Prometheus; /readyz and /livez are for Kubernetes.
+
+On SIGTERM or Ctrl-C it sends nothing more that cannot finish within `timing.drain_seconds`, waits for what is in flight, \
+commits, and leaves the group, so that a standby takes over at once. A second signal ends it at once; nothing is lost either \
+way.
+
+Exit status: 0 when it was stopped, 143 after a second signal, 78 when the configuration is refused, 69 when it cannot listen, \
+70 when it cannot go on.
+
+Example, with logs to read on a terminal:
+  LISTKEEPER__LOG__FORMAT=text listkeeper run --config listkeeper.yaml";
+
 /// Arguments of `run`.
-///
-/// Runs until SIGTERM or SIGINT: then it sends nothing more that cannot finish in `timing.drain_seconds`, waits for what is in flight, commits,
-/// and leaves the group, so that a standby takes over at once. A second signal ends it at once; nothing is lost either way.
-/// How it fares: /health, /metrics, /readyz and /livez on `admin.listen`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = LEARN_MORE)]
 pub struct Arguments {
     /// The configuration file; variables such as LISTKEEPER__KAFKA__GROUP override its keys.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Where other replicas reach this one's admin port; where it listens when absent.
+    /// The address of this replica's admin port as other replicas reach it, such as the Pod's IP; stored in the group beside the
+    /// shards that it owns. Without it: where it listens.
     #[arg(long, env = "LISTKEEPER_ADDRESS", value_name = "HOST:PORT")]
     pub address: Option<String>,
 }

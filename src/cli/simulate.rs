@@ -14,8 +14,18 @@ use crate::simulator::{
     world::World,
 };
 
+const LEARN_MORE: &str = "\
+Each seed is one world: an account, a Kafka, clocks and a few processes, all virtual, and faults at moments that the seed \
+decides. The promises are checked all along. The result counts the faults that were met, and names each seed that \
+failed with the promise that was broken; the exit status is 1 then.
+
+Examples:
+  listkeeper simulate --seeds 0..1000
+  listkeeper simulate --seeds 17..18 --trace";
+
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = LEARN_MORE)]
 pub struct Arguments {
     /// The worlds to run: seeds from A up to, but without, B.
     #[arg(long, value_name = "A..B", value_parser = seeds)]
@@ -109,7 +119,7 @@ fn world(seed: u64, trace: bool) -> WorldReport {
 
 fn words(report: &Report) -> String {
     let mut text = format!(
-        "{} worlds, {} virtual hours in {:.1} s, digest {}\n",
+        "{} worlds, {} virtual hours in {:.1} s, digest {}; faults met:\n",
         report.seeds,
         report.virtual_seconds / 3_600,
         report.seconds,

@@ -8,8 +8,17 @@ use crate::{
     simulator::constant_contact::{ActivityTime, Vendor, VendorConfig},
 };
 
+const LEARN_MORE: &str = "\
+It begins empty, keeps everything in memory, and says which two addresses to put under `constant_contact` of a configuration. \
+It takes any client secret, and any refresh token that it has not seen used. Activities take seconds, as those of the vendor do, and its limits \
+are the documented ones.
+
+Example, with the addresses always the same:
+  listkeeper simulator --listen 127.0.0.1:8080";
+
 /// Arguments of `simulator`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = LEARN_MORE)]
 pub struct Arguments {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
