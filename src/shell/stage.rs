@@ -370,7 +370,12 @@ impl Shards {
 
     fn tell(&mut self, shard: u32, order: Order) {
         if let Some(orders) = self.orders.get(&shard) {
-            tracing::info!(shard, ?order, "the shard's owner");
+            let what = match order {
+                Order::Own => "this replica owns the shard again",
+                Order::Drain => "the shard goes to another replica",
+                Order::Stop => "the shard is no longer this replica's: work on it stops",
+            };
+            tracing::info!(shard, "{what}");
             orders.send_replace(order);
         }
     }

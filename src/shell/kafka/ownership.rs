@@ -330,7 +330,10 @@ impl ConsumerContext for MemberContext {
         if let Err(error) = outcome {
             tracing::warn!("the group's assignment could not be followed: {}", plain(&error));
         }
-        self.inner.reached();
+        // A session that timed out revokes too, without any broker.
+        if assigned {
+            self.inner.reached();
+        }
         let event = if assigned { OwnershipEvent::Assigned } else { OwnershipEvent::Revoked };
         self.moved.lock().unwrap_or_else(PoisonError::into_inner).extend(shards.into_iter().map(event));
     }
