@@ -13,7 +13,7 @@ use crate::model::{
     catalog::ExportId,
     dead_letter::{DeadLetter, LetterOriginal, LetterReason},
     hash::text_hash,
-    position::PartitionId,
+    position::{PartitionId, Position},
     row::Row,
     state::Refused,
     time::{Mono, Now, UnixMillis},
@@ -36,6 +36,8 @@ pub(super) struct BatchRow {
     pub(super) row_hash: u64,
     pub(super) since: UnixMillis,
     pub(super) tokens: Tokens,
+    /// When its records are parked.
+    pub(super) parks_at: Mono,
     pub(super) touched: SmallVec<[MemberId; 1]>,
 }
 
@@ -124,6 +126,8 @@ pub(super) struct Batch {
     pub(super) restored: bool,
     /// A removal that was sent more than once.
     pub(super) repeated: bool,
+    /// When the records that its rows carry are parked; `None` when none is left to park.
+    pub(super) parks_at: Option<Mono>,
     /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
     pub(super) carried: BTreeMap<PartitionId, i64>,
 }
@@ -155,6 +159,7 @@ impl Engine {
         let number = self.next_batch;
         self.next_batch += 1;
         let name = BatchName(compact_str::format_compact!("lk-{:016x}-{number}", self.term_mark));
+        let parks_at = cut.rows.iter().filter(|row| !row.tokens.is_empty()).map(|row| row.parks_at).min();
         let state = &mut self.exports[usize::from(cut.export.0)];
         let (connection, application) = (state.connection, state.application);
         for (index, row) in cut.rows.iter().enumerate() {
@@ -180,6 +185,7 @@ impl Engine {
             not_before: Mono(0),
             restored: false,
             repeated: false,
+            parks_at,
             carried: BTreeMap::new(),
         };
         self.batches.insert(number, batch);
@@ -393,6 +399,9 @@ impl Engine {
         self.due(export, owner);
         if let Some(mut waiting) = self.take_waiting(export, row.slot) {
             waiting.since = waiting.since.min(row.since);
+            if !row.tokens.is_empty() && (waiting.tokens.is_empty() || row.parks_at < waiting.parks_at) {
+                waiting.parks_at = self.park_at(row.parks_at, export, row.slot);
+            }
             waiting.tokens.extend(row.tokens);
             for member in row.touched {
                 if !waiting.touched.contains(&member) {
@@ -407,6 +416,9 @@ impl Engine {
             return;
         }
         let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, now.mono));
+        if !row.tokens.is_empty() {
+            waiting.parks_at = self.park_at(row.parks_at, export, row.slot);
+        }
         waiting.tokens = row.tokens;
         waiting.touched = row.touched;
         self.put_waiting(export, row.slot, waiting);
@@ -415,8 +427,14 @@ impl Engine {
     /// The vendor refuses a row for good: its events become dead letters, and it is not sent again as it is.
     fn refuse_row(&mut self, export: ExportId, row: BatchRow) {
         let refused_by = self.refused_by(export);
-        for token in &row.tokens {
-            let position = self.acks.position(*token);
+        let mut positions: SmallVec<[Position; 2]> = row.tokens.iter().map(|token| self.acks.position(*token)).collect();
+        if positions.is_empty() {
+            // Parked, or found in the state: the newest event of each profile that the row was for.
+            let members = &self.export(export).members;
+            let touched = row.touched.iter().filter_map(|id| members.member_if(*id));
+            positions.extend(touched.map(|member| member.position).filter(|position| position.offset >= 0));
+        }
+        for position in positions {
             self.letter(DeadLetter {
                 position,
                 refused_by: Some(refused_by.clone()),

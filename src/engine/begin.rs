@@ -322,7 +322,8 @@ impl Engine {
                 members.set_known(slot, Known::Unknown { since: now.wall });
                 self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
                 let tokens = Tokens::new();
-                rows.push(BatchRow { slot, row_hash: 0, since: UnixMillis(0), tokens, touched: SmallVec::new() });
+                let (since, parks_at) = (UnixMillis(0), Mono(0));
+                rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched: SmallVec::new() });
                 ids.extend(contact.contact_id);
                 let position = carried.entry(contact.position.partition).or_insert(contact.position.offset);
                 *position = (*position).max(contact.position.offset);
@@ -349,6 +350,7 @@ impl Engine {
                 not_before: self.first_call_at,
                 restored: true,
                 repeated: operation == crate::model::batch::Operation::Remove,
+                parks_at: None,
                 carried,
             };
             self.batches.insert(number, batch);

@@ -34,8 +34,10 @@ pub struct Waiting {
     pub not_before: Option<Mono>,
     /// Where it waits; none while its operation is not known.
     pub place: Option<Place>,
-    /// The records that settle with it.
+    /// The records that settle with it; none once it is parked.
     pub tokens: Tokens,
+    /// When it is parked, in whole seconds; of a change without records it means nothing.
+    pub parks_at: Mono,
     /// The members whose facts they changed: their records are written when they settle.
     pub touched: SmallVec<[MemberId; 1]>,
     /// Its place in the queue; an entry of the queue with another number is stale.
@@ -56,6 +58,7 @@ impl Waiting {
             not_before: None,
             place: None,
             tokens: Tokens::new(),
+            parks_at: Mono(0),
             touched: SmallVec::new(),
             sequence: 0,
             bytes: 0,

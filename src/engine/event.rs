@@ -86,6 +86,13 @@ pub enum Event {
         /// How many contacts.
         contacts: u32,
     },
+    /// Changes waited for so long that their events were settled: what is to be sent is in the state.
+    Parked {
+        /// Their export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
     /// A row was refused for good.
     RowsRefused {
         /// Their export.

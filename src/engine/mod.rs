@@ -28,6 +28,7 @@ mod few;
 mod journal;
 mod membership;
 mod pacer;
+mod parking;
 mod planner;
 mod quota;
 mod removal;
@@ -66,6 +67,7 @@ use journal::Journal;
 use membership::{ContactSlot, Membership};
 use output::{CallId, RefreshId};
 use pacer::Pacer;
+use parking::Parking;
 use quota::Quota;
 use removal::Finding;
 use router::Router;
@@ -90,6 +92,7 @@ pub struct Engine {
     next_call: u64,
     token_reads: BTreeMap<RefreshId, calls::TokenReadInFlight>,
     journal: Journal,
+    parking: Parking,
     restored: begin::Restored,
     /// No request may leave after this instant.
     lease_until: Mono,
@@ -204,6 +207,7 @@ impl Engine {
             next_call: 0,
             token_reads: BTreeMap::new(),
             journal: Journal::default(),
+            parking: Parking::default(),
             restored: begin::Restored::default(),
             lease_until: Mono(0),
             first_call_at: Mono(0),
@@ -274,6 +278,7 @@ impl Engine {
         self.finish_batches(now);
         self.plan(now);
         self.make_calls(now);
+        self.park(now);
         self.commit_if_due(now);
         self.press_back();
         self.tell(now);

@@ -15,7 +15,7 @@ use crate::model::{
 use super::{
     Engine,
     activity::{BatchRow, Cut},
-    coalescer::Queue,
+    coalescer::{Queue, Waiting},
     event::HoldReason,
     limits::{
         CALLS_AHEAD, IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MAX_MS, LINGER_MIN_MS, OPEN_BATCHES_MAX,
@@ -186,8 +186,9 @@ impl Engine {
             bytes += waiting.bytes;
             let address = self.export(export).members.contact(slot).address.clone();
             let row_hash = waiting.row.hash();
-            rows.push(BatchRow { slot, row_hash, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
-            lines.push((address, waiting.row));
+            let Waiting { since, tokens, parks_at, touched, row, .. } = *waiting;
+            rows.push(BatchRow { slot, row_hash, since, tokens, parks_at, touched });
+            lines.push((address, row));
         }
         if rows.is_empty() {
             return false;
@@ -242,7 +243,8 @@ impl Engine {
                 }
                 let Some(waiting) = self.take_waiting(export, slot) else { continue };
                 let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
-                rows.push(BatchRow { slot, row_hash: 0, since: waiting.since, tokens: waiting.tokens, touched: waiting.touched });
+                let Waiting { since, tokens, parks_at, touched, .. } = *waiting;
+                rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched });
                 ids.push(id);
             }
             if rows.is_empty() {

@@ -255,6 +255,10 @@ impl Engine {
         if let Some(row) = row {
             waiting.row = row;
         }
+        if waiting.tokens.is_empty() {
+            let at = self.park_after(arrival.now);
+            waiting.parks_at = self.park_at(at, export, slot);
+        }
         waiting.tokens.push(arrival.token);
         if !waiting.touched.contains(&member) {
             waiting.touched.push(member);
@@ -336,13 +340,18 @@ impl Engine {
     /// A change is not sent after all: the records of all that share the contact say so, or one of them would have the
     /// row sent after a restart.
     fn settle_unsent(&mut self, export: ExportId, slot: ContactSlot, waiting: Waiting) {
+        self.settle_with_sharers(export, slot, waiting.tokens, &waiting.touched);
+    }
+
+    /// Records settle, and those of all that share the contact are written with the same row.
+    pub(super) fn settle_with_sharers(&mut self, export: ExportId, slot: ContactSlot, tokens: Tokens, touched: &[MemberId]) {
         let wanted_by = self.export(export).members.contact(slot).wanted_by.clone();
         if wanted_by.len() > 1 {
             for member in wanted_by.iter().copied() {
                 self.due(export, member);
             }
         }
-        self.settle_tokens(export, waiting.tokens, &waiting.touched);
+        self.settle_tokens(export, tokens, touched);
     }
 
     /// Records settle, and what they changed is due to be written in the same transaction.

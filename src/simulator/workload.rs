@@ -127,13 +127,15 @@ impl Scenario {
             }
         }
         let contacts = planted(rng, connections.len(), &exports, &lists);
+        let usual = Timing::default();
+        let park_after_ms = if rng.bool() { usual.park_after_ms } else { rng.u64(500..usual.park_after_ms) };
         let fields = ["profile.email", "profile.first_name", "profile.last_name", "profile.attributes.city"];
         let catalog = Catalog {
             applications,
             connections,
             exports,
             fields: fields.map(Text::new).to_vec(),
-            timing: Timing::default(),
+            timing: Timing { park_after_ms, ..usual },
             profiles_max: 1_000_000,
         };
         let partitions = rng.i32(1..=3);

@@ -23,6 +23,7 @@ pub struct Telemetry {
     pub(super) records: IntCounterVec,
     pub(super) applied: IntCounterVec,
     pub(super) cancelled: IntCounterVec,
+    pub(super) parked: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) batches: IntCounterVec,
     pub(super) batch_rows: HistogramVec,
@@ -108,6 +109,11 @@ impl Telemetry {
             cancelled: make.counters(
                 "listkeeper_changes_cancelled_total",
                 "Contacts whose changes cancelled each other before they were sent",
+                &["export"],
+            ),
+            parked: make.counters(
+                "listkeeper_changes_parked_total",
+                "Contacts whose changes waited so long that their events were settled; what is to be sent is in the state",
                 &["export"],
             ),
             refused: make.counters("listkeeper_rows_refused_total", "Rows that the vendor refused for good", &["export"]),

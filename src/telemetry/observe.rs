@@ -82,6 +82,10 @@ impl Telemetry {
             Event::Cancelled { export, contacts } => {
                 self.cancelled.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
             }
+            Event::Parked { export, contacts } => {
+                self.parked.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+                tracing::debug!(export = name(export), contacts, "parked: the watermark goes on without them");
+            }
             Event::RowsRefused { export, rows } => {
                 self.refused.with_label_values(&[name(export)]).inc_by(u64::from(*rows));
                 tracing::warn!(export = name(export), rows, "the vendor refused rows; they are in the dead letters");
@@ -381,6 +385,7 @@ mod tests {
                 "listkeeper_freshness_seconds_bucket{export=\"vip\",le=\"2\"} 1",
             ),
             (Event::Cancelled { export, contacts: 4 }, "listkeeper_changes_cancelled_total{export=\"vip\"} 4"),
+            (Event::Parked { export, contacts: 5 }, "listkeeper_changes_parked_total{export=\"vip\"} 5"),
             (Event::RowsRefused { export, rows: 1 }, "listkeeper_rows_refused_total{export=\"vip\"} 1"),
             (
                 Event::RemovalPlanned { export, strategy: RemovalStrategy::Scan, contacts: 9, calls: 2, calls_other: None },

@@ -3,6 +3,7 @@
 mod calls;
 mod life;
 mod lists;
+mod parking;
 mod removals;
 mod restart;
 
