@@ -529,6 +529,14 @@ impl Engine {
             } else {
                 state.pacer.answered(permit.slot, now.mono);
                 state.quota.first_call_ended(permit.charge);
+                let result = match token {
+                    TokenOutcome::Valid { .. } | TokenOutcome::Missing | TokenOutcome::OtherApplication => CallResult::Ok,
+                    TokenOutcome::Dead => CallResult::Refused(Disposition::RefreshToken),
+                    TokenOutcome::Unavailable { .. } => CallResult::Unknown,
+                };
+                let took_ms = now.mono.since_ms(read.asked_at);
+                let (connection, kind) = (id, crate::model::call::CallKind::Token);
+                self.emit(Event::CallEnded { application, connection, export: None, kind, result, took_ms });
             }
         }
         let state = &mut self.connections[usize::from(id.0)];

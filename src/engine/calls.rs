@@ -58,6 +58,7 @@ pub(super) struct TokenReadInFlight {
     /// Leave to ask the token endpoint, where it may be asked.
     pub(super) permit: Option<Permit>,
     pub(super) rejected: bool,
+    pub(super) asked_at: Mono,
     /// When the token ends that works until this look has an answer.
     pub(super) works_until: Option<Option<UnixMillis>>,
 }
@@ -379,7 +380,7 @@ impl Engine {
         }
         self.next_call += 1;
         let refresh = RefreshId(self.next_call);
-        self.token_reads.insert(refresh, TokenReadInFlight { permit, rejected, works_until });
+        self.token_reads.insert(refresh, TokenReadInFlight { permit, rejected, asked_at: now.mono, works_until });
         self.connection_mut(id).token = TokenState::Reading { works_until };
         self.outputs.push_back(Output::ReadToken(ReadToken {
             refresh,

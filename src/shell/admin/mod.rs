@@ -23,9 +23,14 @@ use crate::telemetry::ShardGauges;
 
 use super::{clock, stage::Shared};
 
+/// What whoever comes without a path is told.
+const PATHS: &str = "Listkeeper\n\n  /health   is work moving, and if not, why and what to do\n  /metrics  for Prometheus\n  \
+    /readyz   a member of the group, as owner or standby\n  /livez    the process answers\n";
+
 /// Serves until its task is ended.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<()> {
     let routes = Router::new()
+        .route("/", get(|| async { PATHS }))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
         .route("/health", get(health))

@@ -51,6 +51,11 @@ impl Drop for StageContext {
 
 impl ClientContext for StageContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Each client says it of each attempt to connect; that no broker is reached is said once, in `error`.
+        if facility == "FAIL" {
+            tracing::debug!(client = %self.role, facility, "librdkafka: {message}");
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::warn!(client = %self.role, facility, "librdkafka: {message}");
