@@ -137,6 +137,19 @@ impl Broker {
         });
     }
 
+    /// Deletes a topic and waits until the broker does not know it any more.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        for result in runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).expect("an answer") {
+            result.expect("the topic is deleted");
+        }
+        wait::until("the topic is gone", LIMIT, || {
+            let metadata = self.consumer("rig").fetch_metadata(None, CALL).ok()?;
+            metadata.topics().iter().all(|found| found.name() != topic).then_some(())
+        });
+    }
+
     /// Writes records and waits until the broker has them.
     pub fn produce(&self, topic: &str, partition: i32, records: &[(&[u8], &[u8])]) {
         let producer: ThreadedProducer<DefaultProducerContext> = self.settings().create().expect("a producer");
