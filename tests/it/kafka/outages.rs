@@ -1,6 +1,6 @@
 //! A broker, an API or a topic that is not there: it waits, says so, and goes on by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use listkeeper::model::event::ChangeKind;
 use nix::sys::signal::Signal;
@@ -85,11 +85,9 @@ fn a_stop_while_the_api_is_down_ends_within_the_drain_time() {
     wait::until("an import", LIMIT, || (world.account.seen("import") > 0).then_some(()));
     world.account.process.signal(Signal::SIGKILL);
     replica.wait_for_reason("api_unreachable");
-    let began = Instant::now();
     replica.process.signal(Signal::SIGTERM);
-    let ended = replica.process.ended(LIMIT);
+    let ended = replica.process.ended(Duration::from_secs(5) + MARGIN);
     assert_eq!(ended.code(), Some(0), "{}", replica.process.log());
-    assert!(began.elapsed() < Duration::from_secs(5) + MARGIN, "{:?}: {}", began.elapsed(), replica.process.log());
 }
 
 #[test]
@@ -102,13 +100,10 @@ fn a_stop_while_the_brokers_are_down_ends_in_bounded_time() {
     world.wait_for(&broker, 0..5, &[&replica]);
     broker.process.signal(Signal::SIGKILL);
     replica.wait_for_reason("brokers_unreachable");
-    let began = Instant::now();
     replica.process.signal(Signal::SIGTERM);
-    let ended = replica.process.ended(LIMIT);
-    assert_eq!(ended.code(), Some(0), "{}", replica.process.log());
     // The last transaction is waited for as long as it may take, and the group for as long as its session.
-    let limit = Duration::from_secs(5 + 15 + 3) + MARGIN;
-    assert!(began.elapsed() < limit, "{:?}: {}", began.elapsed(), replica.process.log());
+    let ended = replica.process.ended(Duration::from_secs(5 + 15 + 3) + MARGIN);
+    assert_eq!(ended.code(), Some(0), "{}", replica.process.log());
 }
 
 #[test]
