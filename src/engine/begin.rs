@@ -24,7 +24,7 @@ use super::{
     journal::ROW_UNKNOWN,
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
     membership::{ContactSlot, InFlight, Known, MemberId},
-    pacer::Pacer,
+    pacer::{Pacer, SLOT_REST_MS},
     quota::Quota,
     router::Router,
 };
@@ -244,9 +244,12 @@ impl Engine {
                 }
             })
             .collect();
-        let in_order = header.as_ref().is_none_or(|header| header.ended);
-        let wait_ms = LEASE_MS + catalog.timing.request_deadline_ms + TAKEOVER_MARGIN_MS;
-        self.first_call_at = if in_order { now.mono } else { beginning.fenced_at.plus_ms(wait_ms) };
+        self.first_call_at = match &header {
+            None => now.mono,
+            // Its last calls were answered before it was fenced: they still count for a second of the vendor's clock.
+            Some(header) if header.ended => beginning.fenced_at.plus_ms(SLOT_REST_MS),
+            Some(_) => beginning.fenced_at.plus_ms(LEASE_MS + catalog.timing.request_deadline_ms + TAKEOVER_MARGIN_MS),
+        };
         for partition in &beginning.partitions {
             let settled =
                 header.as_ref().and_then(|header| header.partition(partition.start.partition)).and_then(|p| p.last_settled);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::{
     batch::BatchName,
     catalog::{ClientIdHash, ExportId},
-    dead_letter::DeadLetter,
+    dead_letter::{DeadLetter, LetterOriginal},
     state::{
         Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, RoutedExport, STATE_FORMAT,
         StateChange, StateKey, StateValue,
@@ -19,7 +19,8 @@ use super::{
     event::PauseReason,
     limits::{
         BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
-        LEASE_MS, LEASE_RENEW_MS, RECORDS_UNSETTLED_LOW, RECORDS_UNSETTLED_MAX, WAITING_BYTES_MAX, count,
+        LEASE_MS, LEASE_RENEW_MS, LETTERS_BYTES_MAX, LETTERS_MAX, RECORDS_UNSETTLED_LOW, RECORDS_UNSETTLED_MAX,
+        WAITING_BYTES_MAX, count,
     },
     membership::{Known, MemberId},
     output::{Commit, CommitId},
@@ -46,6 +47,8 @@ pub(super) struct Journal {
     /// Members whose records are due.
     dirty: VecDeque<(ExportId, MemberId)>,
     letters: Vec<DeadLetter>,
+    /// Bytes of the records that the letters carry.
+    letters_bytes: usize,
     /// Batches that ended: their records go.
     pub(super) closed: Vec<(BatchName, u32)>,
     /// A watermark moved.
@@ -82,6 +85,10 @@ impl Engine {
     /// A dead letter goes with the next transaction.
     pub(super) fn letter(&mut self, letter: DeadLetter) {
         let reason = letter.reason.as_str();
+        self.journal.letters_bytes += match &letter.original {
+            LetterOriginal::Carried(record) => record.size_bytes(),
+            LetterOriginal::InSource => 0,
+        };
         self.journal.letters.push(letter);
         self.emit(Event::DeadLettered { letters: 1, reason });
     }
@@ -103,6 +110,10 @@ impl Engine {
             let wait = if something { COMMIT_INTERVAL_MS } else { IDLE_COMMIT_MS };
             let at = self.journal.committed_at.plus_ms(wait);
             self.wake_at(at);
+            // Whatever else is waited for: then the stop is over.
+            if let Some(drain) = self.drain {
+                self.wake_at(drain.deadline);
+            }
             return;
         }
         self.commit(now, ending);
@@ -162,13 +173,16 @@ impl Engine {
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
             }
         }
-        // A term that ends while requests of the one before may be under way hands the wait on.
+        // A term that ends while requests of the one before may be under way hands the wait on, as one does whose own
+        // may still arrive.
         let waited = now.mono >= self.first_call_at;
-        let ended = ending && waited && self.calls.is_empty() && self.token_reads.is_empty();
+        let rests = self.applications.iter().all(|application| application.pacer.rests_within_a_second(now.mono));
+        let ended = ending && waited && rests && self.calls.is_empty() && self.token_reads.is_empty();
         let header =
             Header { format: STATE_FORMAT, written_at: now.wall, ended, partitions: self.acks.headers(), routed: self.routed() };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
         let letters = std::mem::take(&mut self.journal.letters);
+        self.journal.letters_bytes = 0;
         self.journal.moved = false;
         self.journal.urgent = false;
         self.journal.wants_lease = false;
@@ -359,7 +373,10 @@ impl Engine {
             Some(PauseReason::Draining)
         } else if full {
             Some(PauseReason::ProfilesMax)
-        } else if journal.due() >= DIRTY_MEMBERS_MAX || journal.letters.len() >= 10_000 {
+        } else if journal.due() >= DIRTY_MEMBERS_MAX
+            || journal.letters.len() >= LETTERS_MAX
+            || journal.letters_bytes >= LETTERS_BYTES_MAX
+        {
             Some(PauseReason::CommitBehind)
         } else if journal.waiting >= CHANGES_WAITING_MAX || journal.waiting_bytes >= WAITING_BYTES_MAX {
             Some(PauseReason::ChangesWaiting)

@@ -28,6 +28,11 @@ pub const RECORDS_UNSETTLED_LOW: u64 = 1_500_000;
 pub const WAITING_BYTES_MAX: usize = 128 << 20;
 /// Members whose record is due: completed batches wait above, so that one transaction stays below about 30 MB.
 pub const DIRTY_MEMBERS_MAX: usize = 100_000;
+/// Dead letters that wait for a transaction; reading pauses above.
+pub const LETTERS_MAX: usize = 10_000;
+/// Bytes of the records that they carry: with what was read before the pause, one transaction stays far below what the
+/// producer holds.
+pub const LETTERS_BYTES_MAX: usize = 32 << 20;
 /// Contact ids kept of each export's list.
 pub const CONTACT_IDS_MAX: usize = 200_000;
 /// Contacts of an open batch in one state record: below 1 MB.

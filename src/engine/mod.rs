@@ -240,6 +240,11 @@ impl Engine {
             Input::Records(records) => self.route(now, records),
             Input::ReaderAt(positions) => positions.into_iter().for_each(|next| self.acks.reader_at(next)),
             Input::PartitionsAdded(positions) => {
+                // A pause names partitions, and did not know these.
+                if let Some(reason) = self.paused {
+                    let partitions = positions.iter().map(|next| next.partition).collect();
+                    self.outputs.push_back(Output::Pause { partitions, reason });
+                }
                 positions.into_iter().for_each(|next| self.acks.begin(next, None));
                 self.journal.urgent = true;
             }
@@ -319,7 +324,9 @@ impl Engine {
 
     /// The vendor's time as well as we know it, for the age of what it did.
     fn vendor_now(&self, application: ApplicationId, now: Now) -> UnixMillis {
-        self.applications[usize::from(application.0)].quota.vendor_time(now.mono).map_or(now.wall, |(earliest, _)| earliest)
+        // A shard that is held as a whole has read no ledger, and can be looked at all the same.
+        let state = self.applications.get(usize::from(application.0));
+        state.and_then(|state| state.quota.vendor_time(now.mono)).map_or(now.wall, |(earliest, _)| earliest)
     }
 
     /// The watermarks: everything below them is settled.

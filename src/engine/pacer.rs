@@ -15,7 +15,7 @@ use governor::{Quota, RateLimiter, middleware::NoOpMiddleware};
 use crate::model::time::Mono;
 
 /// A second, and a little for clocks that count in whole milliseconds.
-const SLOT_REST_MS: u64 = 1_005;
+pub(super) const SLOT_REST_MS: u64 = 1_005;
 
 /// The engine's time as governor wants it.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +112,20 @@ impl Pacer {
         if let Some(limited) = &mut self.limited {
             limited.slots[slot.0] = SlotState::RestsUntil(at.plus_ms(SLOT_REST_MS));
         }
+    }
+
+    /// Whether a second from now on nothing of what was sent counts any more: what was written to a connection that
+    /// broke may arrive later than that.
+    #[must_use]
+    pub fn rests_within_a_second(&self, now: Mono) -> bool {
+        let latest = now.plus_ms(SLOT_REST_MS);
+        self.limited.as_ref().is_none_or(|limited| {
+            limited.slots.iter().all(|slot| match *slot {
+                SlotState::Free => true,
+                SlotState::Taken => false,
+                SlotState::RestsUntil(until) => until <= latest,
+            })
+        })
     }
 
     /// Nothing of this slot's call reached the vendor.

@@ -135,3 +135,13 @@ pub struct RawRecord {
     /// The headers, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
+
+impl RawRecord {
+    /// Bytes of all its parts.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let part = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + part(value)).sum();
+        part(&self.key) + part(&self.value) + headers
+    }
+}

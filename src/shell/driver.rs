@@ -95,7 +95,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
 
 /// Reads the state into the engine, in the order that makes a term safe.
 async fn restore(shared: &Shared, shard: u32, claim: Claim, engine: &mut Engine) -> Result<Term, KafkaFault> {
-    shared.views.set(ShardView::beginning(shard));
+    shared.views.begins(shard);
     let (_beginning, mut events) = begin_term(&shared.settings, shard, claim, shared.address(), &shared.status)?;
     loop {
         match events.recv().await {

@@ -3,6 +3,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -124,7 +128,8 @@ async fn execute(
     deadline_ms: u64,
     answer_bytes_max: usize,
 ) -> Result<http::Response<Bytes>, Fault> {
-    let request = request.map(|body| reqwest::Body::wrap(Leased { body: Some(body), not_after }));
+    let (asked, has_body) = (Arc::new(AtomicBool::new(false)), !request.body().is_empty());
+    let request = request.map(|body| reqwest::Body::wrap(Leased { body: Some(body), not_after, asked: Arc::clone(&asked) }));
     let Ok(mut request) = reqwest::Request::try_from(request) else { return Err(Outcome::NotSent(NotSent::Unreachable).into()) };
     *request.timeout_mut() = Some(Duration::from_millis(deadline_ms));
     if clock::mono() > not_after {
@@ -133,7 +138,8 @@ async fn execute(
     let answer = client.execute(request).await.map_err(|error| {
         Fault::from(if too_late(&error) {
             Outcome::NotSent(NotSent::TooLate)
-        } else if error.is_connect() {
+        } else if error.is_connect() || (has_body && !asked.load(Ordering::Acquire)) {
+            // Time may also run out while a connection is made: nobody can have acted on a body that never left.
             Outcome::NotSent(NotSent::Unreachable)
         } else {
             Outcome::Unknown(lost(&error))
@@ -186,6 +192,8 @@ fn too_late(error: &reqwest::Error) -> bool {
 struct Leased {
     body: Option<Bytes>,
     not_after: Mono,
+    /// Set once bytes of it were handed to the connection.
+    asked: Arc<AtomicBool>,
 }
 
 impl Body for Leased {
@@ -197,6 +205,7 @@ impl Body for Leased {
             self.body = None;
             return Poll::Ready(Some(Err(TooLate)));
         }
+        self.asked.store(true, Ordering::Release);
         Poll::Ready(self.body.take().filter(|body| !body.is_empty()).map(|body| Ok(Frame::data(body))))
     }
 
@@ -211,8 +220,6 @@ impl Body for Leased {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::{Router, routing::any};
     use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
@@ -303,6 +310,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_batch_whose_time_ran_out_before_a_connection_was_made_was_not_sent() {
+        install_tls();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Nobody answers the greeting of TLS: the request waits for its connection until its time is up.
+        let api = Url::parse(&format!("https://{}/v3", listener.local_addr().unwrap())).unwrap();
+        assert_eq!(outcome(&api, &call(import(), 5_000, 100)).await, Outcome::NotSent(NotSent::Unreachable));
+        assert_eq!(outcome(&api, &call(poll(), 5_000, 100)).await, Outcome::Unknown(Lost::Timeout));
+    }
+
+    #[tokio::test]
     async fn an_answer_without_end_is_cut_and_unknown() {
         install_tls();
         let api = serve(Router::new().fallback(any(|| async { vec![b' '; ANSWER_BYTES_MAX + 1] }))).await;
@@ -324,7 +341,7 @@ mod tests {
             assert_eq!(outcome(&api, &call(request, -1, 5_000)).await, Outcome::NotSent(NotSent::TooLate));
         }
         assert_eq!(seen.load(std::sync::atomic::Ordering::SeqCst), 0);
-        let leased = Leased { body: Some(Bytes::from_static(b"x")), not_after: Mono(0) };
+        let leased = Leased { body: Some(Bytes::from_static(b"x")), not_after: Mono(0), asked: Arc::default() };
         let mut leased = std::pin::pin!(leased);
         let mut context = Context::from_waker(std::task::Waker::noop());
         assert!(matches!(leased.as_mut().poll_frame(&mut context), Poll::Ready(Some(Err(TooLate)))));

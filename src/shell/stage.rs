@@ -38,6 +38,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 const LASTED_MS: u64 = 60_000;
 /// What a drain may take beyond its deadline: the last transaction, and leaving the group.
 const DRAIN_MARGIN: Duration = Duration::from_secs(20);
+/// What storing a token may take beyond the deadline of the request for it: its lock, above all.
+const TOKEN_MARGIN: Duration = Duration::from_secs(6);
 
 /// What the configuration does not say.
 #[derive(Debug, Clone, Default)]
@@ -253,6 +255,20 @@ impl Shared {
         Arc::clone(known.entry(shard).or_insert_with(made))
     }
 
+    /// Waits until what the token endpoint was asked is answered and stored: a rotating token is given once.
+    async fn tokens_finished(&self) {
+        let known: Vec<Arc<Tokens>> = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let finished = async {
+            for tokens in known {
+                tokens.finished().await;
+            }
+        };
+        let limit = Duration::from_millis(self.config.catalog.timing.request_deadline_ms) + TOKEN_MARGIN;
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::warn!("an answer of the token endpoint was not awaited any longer");
+        }
+    }
+
     pub(super) fn address(&self) -> String {
         self.address.clone()
     }
@@ -291,6 +307,7 @@ async fn supervise(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) -> 
         }
     };
     if let Some(fault) = fault {
+        shared.tokens_finished().await;
         return Err(fault);
     }
     shards.tell_all(Order::Drain);
@@ -300,7 +317,7 @@ async fn supervise(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) -> 
             tokio::select! {
                 ended = tasks.join_next() => if ended.is_none() { return },
                 // A shard that is lost meanwhile is not ours to finish.
-                event = events.recv() => if let Some(OwnershipEvent::Revoked(shard)) = event {
+                Some(event) = events.recv() => if let OwnershipEvent::Revoked(shard) = event {
                     shards.tell(shard, Order::Stop);
                 },
             }
@@ -310,7 +327,9 @@ async fn supervise(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) -> 
         tracing::warn!("the drain took too long; what is not finished is done by the next owner");
     }
     drop(events);
-    if tokio::task::spawn_blocking(move || ownership.leave()).await.is_err() {
+    let leaving = tokio::task::spawn_blocking(move || ownership.leave());
+    let ((), left) = tokio::join!(shared.tokens_finished(), leaving);
+    if left.is_err() {
         tracing::warn!("leaving the group failed; the session's timeout does it");
     }
     Ok(())

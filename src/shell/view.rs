@@ -97,6 +97,11 @@ impl Views {
         news
     }
 
+    /// A term begins. Why the one before failed, or what holds the shard, is shown until this one is at work.
+    pub(super) fn begins(&self, shard: u32) {
+        self.lock().shards.entry(shard).or_insert_with(|| ShardView::beginning(shard));
+    }
+
     pub(super) fn set(&self, view: ShardView) {
         self.lock().shards.insert(view.shard, view);
     }

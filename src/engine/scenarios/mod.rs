@@ -4,6 +4,7 @@ mod calls;
 mod life;
 mod lists;
 mod parking;
+mod pressure;
 mod removals;
 mod restart;
 
@@ -161,6 +162,15 @@ impl Stage {
         }
         let rest = until.since_ms(self.now.mono);
         self.now = Now { mono: until, wall: self.now.wall.plus_ms(i64::try_from(rest).unwrap()) };
+        self.engine.handle_timeout(self.now);
+        self.drain();
+    }
+
+    /// Lets time pass to the next instant that the engine names, and no further: as a driver does.
+    fn pass_to_wake(&mut self) {
+        let at = self.engine.poll_timeout().expect("the engine waits for something");
+        let step = at.since_ms(self.now.mono).max(1);
+        self.now = Now { mono: self.now.mono.plus_ms(step), wall: self.now.wall.plus_ms(i64::try_from(step).unwrap()) };
         self.engine.handle_timeout(self.now);
         self.drain();
     }

@@ -1,16 +1,19 @@
 //! Answers that are lost, processes that die, and what the state must tell the next one.
 
+use std::sync::Arc;
+
 use crate::model::{
     Text,
     activity::ActivityState,
     call::{Answer, Lost, Outcome, Page, Request},
     event::ChangeKind,
+    position::NextOffset,
     state::{StateChange, StateKey},
     time::Mono,
 };
 
-use super::super::Input;
-use super::{START, Stage};
+use super::super::{Beginning, Engine, Input, PartitionBeginning, event::HoldReason};
+use super::{P, START, Stage, catalog};
 
 #[test]
 fn a_lost_answer_is_found_by_its_file_name() {
@@ -188,4 +191,79 @@ fn nothing_leaves_after_the_transaction_that_ends_the_term() {
     let changes = stage.state.len();
     stage.pass(600_000);
     assert!(stage.calls.is_empty() && stage.state.len() == changes);
+}
+
+#[test]
+fn after_a_stop_in_order_the_next_term_waits_until_the_last_calls_count_no_more() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    let deadline = stage.now.mono.plus_ms(100);
+    stage.engine.handle_input(stage.now, Input::Drain { deadline });
+    stage.drain();
+    stage.pass(100);
+    assert!(stage.drained && stage.calls.is_empty(), "all was answered");
+    // What the activity did is looked for as soon as calls may go.
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 10_000);
+    let _look = stage.next_call();
+    let since_begin = stage.now.mono.since_ms(Mono(1_000_000));
+    assert!((1_000..10_000).contains(&since_begin), "{since_begin} ms after the takeover");
+}
+
+#[test]
+fn a_request_that_may_still_arrive_keeps_a_stop_from_being_in_order() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.answer(&post, Outcome::Unknown(Lost::Reset));
+    let deadline = stage.now.mono.plus_ms(500);
+    stage.engine.handle_input(stage.now, Input::Drain { deadline });
+    stage.drain();
+    stage.pass(600);
+    assert!(stage.drained);
+    let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 10_000);
+    stage.enter("p1");
+    let _look = stage.next_call();
+    assert!(stage.now.mono >= Mono(1_036_000), "{:?}", stage.now.mono);
+}
+
+#[test]
+fn a_stop_is_over_at_its_deadline_whatever_is_waited_for() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    // The API goes away, and is tried more and more rarely.
+    for _ in 0..7 {
+        let poll = stage.next_call();
+        stage.answer(&poll, Outcome::Unknown(Lost::Timeout));
+    }
+    let deadline = stage.now.mono.plus_ms(5_000);
+    stage.engine.handle_input(stage.now, Input::Drain { deadline });
+    stage.drain();
+    assert!(!stage.drained);
+    stage.pass_to_wake();
+    assert!(stage.now.mono <= deadline, "{:?} is later than {deadline:?}", stage.now.mono);
+    while !stage.drained && stage.now.mono < deadline {
+        stage.pass_to_wake();
+    }
+    assert!(stage.drained);
+}
+
+#[test]
+fn a_shard_that_is_held_as_a_whole_can_be_looked_at() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let mut engine = Engine::new(Arc::new(catalog()), 1);
+    for change in &stage.state {
+        engine.restore(change.clone());
+    }
+    // The source was made anew: nothing is committed for it any more.
+    let start = NextOffset { partition: P, offset: 0 };
+    let partition = PartitionBeginning { start, committed: false, log_start: 0, log_end: 9 };
+    let begun = engine.begin(stage.now, &Beginning { partitions: vec![partition], fenced_at: stage.now.mono });
+    assert_eq!(begun, Err(HoldReason::HeaderDisagrees));
+    assert_eq!(engine.snapshot(stage.now).held, Some(HoldReason::HeaderDisagrees));
 }

@@ -4,6 +4,7 @@
 //! `init_transactions` and the state that it reads: nothing here needs to know.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, mpsc as commits},
     thread::JoinHandle,
@@ -46,6 +47,9 @@ const WAITING_MAX: usize = 2;
 const CALL: Duration = Duration::from_millis(TRANSACTION_TIMEOUT_MS as u64);
 /// The header that says why a letter has no value.
 const ORIGINAL_GONE: &str = "listkeeper.original";
+/// What a letter's own headers and its frame add to a record at most, and the frame of each header.
+const ADDED_BYTES: usize = 8 << 10;
+const HEADER_BYTES: usize = 16;
 
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,30 +197,50 @@ impl Writer {
         originals: &BTreeMap<Position, Option<RawRecord>>,
         began: Mono,
     ) -> Result<(), KafkaFault> {
-        let read_again;
-        let (letter, gone) = match &letter.original {
-            LetterOriginal::Carried(_) => (letter, false),
-            LetterOriginal::InSource => {
-                let original = originals.get(&letter.position).cloned().flatten();
-                let gone = original.is_none();
-                read_again = DeadLetter { original: LetterOriginal::Carried(original.unwrap_or_default()), ..letter.clone() };
-                (&read_again, gone)
-            }
-        };
+        let (letter, missing) = self.with_original(letter, originals);
         let LetterOriginal::Carried(record) = &letter.original else { return Ok(()) };
-        let named = dead_letter::headers(letter, &self.settings.source_topic);
+        let named = dead_letter::headers(&letter, &self.settings.source_topic);
         let mut headers = OwnedHeaders::new_with_capacity(named.len() + 1);
         for (name, value) in &named {
             headers = headers.insert(Header { key: name, value: value.as_deref() });
         }
-        if gone {
-            let why = "the source no longer has the record at this position";
+        if let Some(why) = missing {
             headers = headers.insert(Header { key: ORIGINAL_GONE, value: Some(why) });
         }
         let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.settings.dead_letter_topic).headers(headers);
         out.key = record.key.as_deref();
         out.payload = record.value.as_deref();
         self.send(out, began)
+    }
+
+    /// The letter with its record, as far as there is one that a letter can hold, and why it holds no more of it. A
+    /// record that only just fits the source is too large with a letter's headers: it must not block all others.
+    fn with_original<'a>(
+        &self,
+        letter: &'a DeadLetter,
+        originals: &BTreeMap<Position, Option<RawRecord>>,
+    ) -> (Cow<'a, DeadLetter>, Option<&'static str>) {
+        let (letter, missing) = match &letter.original {
+            LetterOriginal::Carried(_) => (Cow::Borrowed(letter), None),
+            LetterOriginal::InSource => {
+                let original = originals.get(&letter.position).cloned().flatten();
+                let missing = original.is_none().then_some("the source no longer has the record at this position");
+                let original = LetterOriginal::Carried(original.unwrap_or_default());
+                (Cow::Owned(DeadLetter { original, ..letter.clone() }), missing)
+            }
+        };
+        let LetterOriginal::Carried(record) = &letter.original else { return (letter, missing) };
+        let bytes_max = self.settings.message_bytes_max().saturating_sub(ADDED_BYTES + record.headers.len() * HEADER_BYTES);
+        if record.size_bytes() <= bytes_max {
+            return (letter, missing);
+        }
+        let without_value = RawRecord { key: record.key.clone(), value: None, headers: record.headers.clone() };
+        let left = if without_value.size_bytes() <= bytes_max { without_value } else { RawRecord::default() };
+        let original = LetterOriginal::Carried(left);
+        (
+            Cow::Owned(DeadLetter { original, ..letter.into_owned() }),
+            Some("the record is too large for a letter; it lies in the source"),
+        )
     }
 
     /// Queues a record; waits while the queue is full, for as long as the transaction may take.

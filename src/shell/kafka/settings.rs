@@ -37,6 +37,10 @@ pub struct KafkaSettings {
     pub fetch_wait_ms: u32,
 }
 
+/// The option that says how large a record may be, and what librdkafka takes without it.
+const MESSAGE_BYTES: &str = "message.max.bytes";
+const MESSAGE_BYTES_USUAL: usize = 1_000_000;
+
 impl KafkaSettings {
     /// What the operator's file says.
     #[must_use]
@@ -78,6 +82,11 @@ impl KafkaSettings {
     #[must_use]
     pub fn transactional_id(&self, shard: u32) -> String {
         format!("{}-{shard}", self.group)
+    }
+
+    /// How large a record may be that is written.
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.options.get(MESSAGE_BYTES).and_then(|text| text.parse().ok()).unwrap_or(MESSAGE_BYTES_USUAL)
     }
 
     /// What a role sets unless the operator says otherwise, then the operator's options, then what the role rests on.

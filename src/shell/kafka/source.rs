@@ -228,7 +228,7 @@ impl Raw {
     }
 
     fn size_bytes(&self) -> usize {
-        size(self.record.key.as_deref(), self.record.value.as_deref())
+        self.record.size_bytes()
     }
 }
 

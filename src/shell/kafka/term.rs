@@ -44,6 +44,8 @@ const FENCE: Duration = Duration::from_secs(10);
 /// How long fencing, the wait for the end and each stall of reading may take before the term is given up.
 const STALLED_MS: u64 = 60_000;
 const STATE_BATCH: usize = 4096;
+/// Bytes of records of one hand-over: those of open batches are large.
+const STATE_BATCH_BYTES: usize = 1 << 20;
 const STATE_BATCHES: usize = 4;
 
 /// What a beginning term tells, in this order.
@@ -239,7 +241,7 @@ impl Begin {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
         reader.assign(&list).map_err(failed)?;
-        let mut batch = Vec::with_capacity(STATE_BATCH);
+        let (mut batch, mut bytes) = (Vec::with_capacity(STATE_BATCH), 0);
         let mut moved = clock::mono();
         loop {
             self.stop.check()?;
@@ -249,9 +251,10 @@ impl Begin {
                     let change = state::decode(key, message.payload())
                         .map_err(|fault| KafkaFault::StateUnreadable { offset: message.offset(), fault })?;
                     batch.push(change);
-                    if batch.len() >= STATE_BATCH {
+                    bytes += key.len() + message.payload_len();
+                    if batch.len() >= STATE_BATCH || bytes >= STATE_BATCH_BYTES {
                         self.hand_on(std::mem::replace(&mut batch, Vec::with_capacity(STATE_BATCH)))?;
-                        moved = clock::mono();
+                        (bytes, moved) = (0, clock::mono());
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {

@@ -13,13 +13,15 @@ use tokio::{runtime::Runtime, sync::mpsc::Receiver, time::timeout};
 
 use super::{settings::tests::settings, *};
 use crate::{
-    codec::{EventDecoder, EventFormat, FieldPaths},
+    codec::{EventDecoder, EventFormat, FieldPaths, state},
     engine::output::{Commit, CommitId},
     model::{
+        ListId,
+        batch::{BatchName, Operation},
         dead_letter::{DeadLetter, LetterOriginal, LetterReason},
         event::{ChangeKind, DecodeFault, RecordContent, SourceRecord},
         position::{NextOffset, PartitionId, Position},
-        state::{Header, StateChange, StateKey, StateValue},
+        state::{BatchChunk, BatchContact, Header, StateChange, StateKey, StateValue},
         time::{Mono, UnixMillis},
     },
 };
@@ -154,6 +156,51 @@ fn what_a_term_commits_the_next_one_reads() {
     let written = letters::originals(&settings, 0, &stage.status, &[written]).expect("a broker that answers");
     let letter = written.into_values().next().flatten().expect("the letter");
     assert_eq!(letter.value.as_deref(), Some(b"nonsense".as_slice()));
+    ownership.leave();
+}
+
+#[test]
+fn a_large_state_is_handed_on_in_small_parts() {
+    let stage = Stage::new(1);
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", stage.cluster.bootstrap_servers());
+    let producer: ThreadedProducer<DefaultProducerContext> = client.create().expect("a producer");
+    // The chunks of open batches are the largest records; until they are compacted away, all of them are read.
+    let contact = BatchContact {
+        profile: "p".repeat(100).into(),
+        address: format!("{}@example.com", "a".repeat(60)).into(),
+        contact_id: None,
+        position: Position { partition: PartitionId(0), offset: 1 },
+    };
+    let chunk = BatchChunk {
+        operation: Operation::Import,
+        export: "vip".into(),
+        list: ListId::from_u128(1),
+        opened_at: UnixMillis(0),
+        chunks: 60,
+        given_up: false,
+        rows: vec![contact; 1_000],
+    };
+    let mut value = Vec::new();
+    state::encode_value(&StateValue::Batch(chunk), &mut value);
+    let keys: Vec<Vec<u8>> =
+        (0..20).map(|chunk| state::encode_key(&StateKey::Batch { name: BatchName("b".into()), chunk })).collect();
+    for key in &keys {
+        let record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(&stage.settings.state_topic).partition(0).key(key.as_slice()).payload(value.as_slice());
+        producer.send(record).map_err(|(error, _)| error).expect("queued");
+    }
+    producer.flush(LIMIT).expect("written");
+    assert!(value.len() * keys.len() < 5 << 20, "the mock keeps no more");
+    let (ownership, _events) = stage.owner();
+    let begun = begin_term(&stage.settings, 0, ownership.claim(), "me:1".into(), &stage.status);
+    let (_beginning, mut events) = begun.expect("a thread");
+    let mut parts = Vec::new();
+    while let TermEvent::State(changes) = stage.next(&mut events) {
+        parts.push(changes.len());
+    }
+    assert_eq!(parts.iter().sum::<usize>(), keys.len());
+    assert!(parts.len() > 1 && parts.iter().all(|part| part * value.len() <= (1 << 20) + value.len()), "{parts:?}");
     ownership.leave();
 }
 

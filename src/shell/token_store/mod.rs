@@ -90,6 +90,14 @@ impl Tokens {
         let looking = tokio::spawn(async move { tokens.read(read).await });
         looking.await.unwrap_or(TokenOutcome::Unavailable { requested: true })
     }
+
+    /// Waits for the looks under way, of callers that are gone too: a process that ends before the answer of a refresh
+    /// is stored takes the only token that still works with it. Their requests' deadlines bound it.
+    pub async fn finished(&self) {
+        for connection in &self.connections {
+            drop(connection.looking.lock().await);
+        }
+    }
 }
 
 #[derive(Debug)]

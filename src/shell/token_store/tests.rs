@@ -214,3 +214,34 @@ async fn a_fixed_token_is_read_again_when_it_is_rejected() {
     assert_eq!(tokens.read(look(true)).await, valid);
     assert_eq!(access(&tokens).as_deref(), Some("a2"));
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_caller_has_gone_is_stored_before_the_process_ends() {
+    let folder = Folder::new("gone");
+    write(&folder.file(), r#"{"client_id":"id","version":1,"refresh_token":"r1"}"#);
+    let (asked, answer) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (tell, wait) = (Arc::clone(&asked), Arc::clone(&answer));
+    let app = Router::new().route(
+        "/token",
+        post(move || {
+            let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+            async move {
+                tell.notify_one();
+                wait.notified().await;
+                ([("content-type", "application/json")], TOKENS_2.1)
+            }
+        }),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/token", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let tokens = tokens(TokenStore::File(folder.file()), url);
+    tokio::select! {
+        outcome = tokens.read(look(false)) => panic!("{outcome:?}"),
+        () = asked.notified() => {}
+    }
+    assert_eq!(stored(&folder.file())["refresh_token"], "r1");
+    answer.notify_one();
+    tokens.finished().await;
+    assert_eq!(stored(&folder.file())["refresh_token"], "r2");
+}

@@ -4,7 +4,7 @@ use listkeeper::model::event::ChangeKind;
 
 use crate::rig::{
     broker::Broker,
-    stage::{World, partition_of},
+    stage::{LIMIT, World, partition_of},
     wait,
 };
 
@@ -25,7 +25,7 @@ fn what_cannot_be_used_becomes_a_dead_letter_or_is_counted() {
     world.wait_for(broker, 0..6, &[&replica]);
     assert_eq!(partition_of(9), 0);
 
-    let letters = wait::until("three letters", crate::rig::stage::LIMIT, || {
+    let letters = wait::until("three letters", LIMIT, || {
         let letters = broker.read(&format!("{}.dead", world.group), 0);
         (letters.len() >= 3).then_some(letters)
     });
@@ -46,4 +46,20 @@ fn what_cannot_be_used_becomes_a_dead_letter_or_is_counted() {
         assert!((replica.metric("listkeeper_records_total", &label) - records).abs() < 0.5, "{outcome}");
     }
     assert!((replica.metric("listkeeper_dead_letters_total", "") - 3.0).abs() < 0.5);
+}
+
+#[test]
+fn a_record_that_no_letter_can_hold_blocks_nothing() {
+    let (broker, world) = (Broker::shared(), World::new("huge"));
+    // As large as a client writes by default; with a letter's headers it is larger.
+    let huge = vec![b'x'; 999_900];
+    broker.produce(&world.topic, 0, &[(b"p6", &huge)]);
+    world.produce(broker, ChangeKind::Entered, 0..6, Some("Ana"));
+    let replica = world.replica("r1");
+    world.wait_for(broker, 0..6, &[&replica]);
+    let letters = broker.read(&format!("{}.dead", world.group), 0);
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].key, b"p6");
+    assert!(letters[0].value.is_empty());
+    assert!(letters[0].header("listkeeper.original").is_some_and(|why| why.contains("too large")), "{:?}", letters[0]);
 }

@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use crate::rig::{
     broker::Broker,
     http,
-    stage::{LIMIT, LIST, World},
+    stage::{LIMIT, LIST, PARTITIONS, World, profile},
+    wait,
 };
 
 #[test]
@@ -43,4 +44,19 @@ fn changes_become_members_and_offsets_follow() {
     world.wait_for(broker, 40..300, &[&replica]);
     assert_eq!(imports(&world), before, "an update without a difference is not sent, also after a restart");
     assert_eq!(world.account.members(LIST).len(), 260);
+}
+
+#[test]
+fn a_source_that_grows_is_read_from_the_beginning_of_what_it_gained() {
+    let (broker, world) = (Broker::shared(), World::new("grows"));
+    world.produce(broker, ChangeKind::Entered, 0..6, Some("Ana"));
+    let replica = world.replica("r1");
+    world.wait_for(broker, 0..6, &[&replica]);
+    let gained = PARTITIONS;
+    broker.grow_topic(&world.topic, usize::try_from(gained).expect("small") + 1);
+    let (key, value) = (profile(100), world.value(&profile(100), "gold", ChangeKind::Entered, Some("Li")));
+    broker.produce(&world.topic, gained, &[(key.as_bytes(), &value)]);
+    world.wait_for(broker, (0..6).chain(100..101), &[&replica]);
+    let committed = || broker.committed(&format!("{}.0", world.group), &world.topic, gained).filter(|offset| *offset == 1);
+    wait::until_or("its offset is committed", LIMIT, || replica.process.log(), committed);
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
 
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     message::{Headers as _, Message as _},
@@ -134,6 +134,34 @@ impl Broker {
         wait::until("the topic's partitions", LIMIT, || {
             let metadata = consumer.fetch_metadata(Some(topic), CALL).ok()?;
             metadata.topics().first().filter(|found| found.partitions().len() == partitions).map(|_| ())
+        });
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow_topic(&self, topic: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let more = NewPartitions::new(topic, partitions);
+        for result in runtime.block_on(admin.create_partitions(&[more], &AdminOptions::new())).expect("an answer") {
+            result.expect("the topic grows");
+        }
+        let consumer = self.consumer("rig");
+        wait::until("the topic's partitions", LIMIT, || {
+            let metadata = consumer.fetch_metadata(Some(topic), CALL).ok()?;
+            metadata.topics().first().filter(|found| found.partitions().len() == partitions).map(|_| ())
+        });
+    }
+
+    /// Deletes a topic and waits until the broker does not know it any more.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        for result in runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new())).expect("an answer") {
+            result.expect("the topic is deleted");
+        }
+        wait::until("the topic is gone", LIMIT, || {
+            let metadata = self.consumer("rig").fetch_metadata(None, CALL).ok()?;
+            metadata.topics().iter().all(|found| found.name() != topic).then_some(())
         });
     }
 

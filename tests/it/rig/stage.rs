@@ -57,6 +57,11 @@ impl Account {
         serde_json::from_str(&body).expect("JSON")
     }
 
+    /// How many requests of a kind it saw.
+    pub fn seen(&self, kind: &str) -> u64 {
+        self.report()["requests_by_kind"][kind].as_u64().unwrap_or(0)
+    }
+
     /// The members of a list by its name; nobody while there is no such list.
     pub fn members(&self, list: &str) -> BTreeSet<String> {
         let report = self.report();
@@ -102,10 +107,21 @@ impl Replica {
 
     /// Waits until `/health` names a reason.
     pub fn wait_for_reason(&self, reason: &str) {
-        wait::until(&format!("the reason {reason}; its log ends with\n{}", self.process.log()), LIMIT, || {
-            let health = self.health()?;
-            health["reasons"].as_array()?.iter().any(|one| one["reason"] == reason).then_some(())
-        });
+        wait::until_or(&format!("the reason {reason}"), LIMIT, || self.process.log(), || self.has_reason(reason)?.then_some(()));
+    }
+
+    /// Waits until `/health` names a reason no more.
+    pub fn wait_without_reason(&self, reason: &str) {
+        wait::until_or(
+            &format!("{reason} is over"),
+            LIMIT,
+            || format!("{:?}\n{}", self.health(), self.process.log()),
+            || (!self.has_reason(reason)?).then_some(()),
+        );
+    }
+
+    fn has_reason(&self, reason: &str) -> Option<bool> {
+        Some(self.health()?["reasons"].as_array()?.iter().any(|one| one["reason"] == reason))
     }
 
     /// The sum of a metric over those of its series that have this label.
@@ -137,6 +153,8 @@ pub struct World {
     pub segment: String,
     /// The configuration lifts the API key's limits and the hourly ceiling.
     pub unlimited: bool,
+    /// How long a stop may take.
+    pub drain_seconds: u32,
     writer: EventWriter,
 }
 
@@ -165,6 +183,7 @@ impl World {
             registry: registry.url(),
             segment: "gold".into(),
             unlimited: false,
+            drain_seconds: 20,
             writer,
         }
     }
@@ -181,7 +200,7 @@ impl World {
     fn configuration(&self, admin: SocketAddr) -> String {
         let (broker, group, topic, registry, account) =
             (&self.broker, &self.group, &self.topic, &self.registry, self.account.address);
-        let (folder, segment) = (self.folder.display(), &self.segment);
+        let (folder, segment, drain) = (self.folder.display(), &self.segment, self.drain_seconds);
         let (limits, ceiling) = if self.unlimited {
             (", limits: { calls_per_second: unlimited, calls_per_day: unlimited }", "\n    profiles_per_hour_max: unlimited")
         } else {
@@ -191,7 +210,7 @@ impl World {
         format!(
             r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
 source: {{ topic: {topic}, avro: {{ registry_url: "{registry}" }} }}
-timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: 20 }}
+timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: {drain} }}
 state: {{ replication_factor: 1 }}
 log: {{ format: text, level: info }}
 admin: {{ listen: "{admin}" }}

@@ -1,0 +1,58 @@
+//! Bounds: reading pauses at them, whatever is added meanwhile.
+
+use crate::{
+    engine::{Input, Output, event::PauseReason, limits::LETTERS_BYTES_MAX},
+    model::{
+        event::{DecodeFault, RawRecord, RecordContent, SourceRecord, Undecodable},
+        position::{NextOffset, PartitionId, Position},
+    },
+};
+
+use super::{P, START, Stage};
+
+/// What the engine tells the reader, while no transaction is confirmed.
+fn pauses(stage: &mut Stage) -> Vec<(Vec<PartitionId>, PauseReason)> {
+    let outputs = std::iter::from_fn(|| stage.engine.poll_output());
+    outputs
+        .filter_map(|output| if let Output::Pause { partitions, reason } = output { Some((partitions, reason)) } else { None })
+        .collect()
+}
+
+fn nonsense(offset: i64, bytes: usize) -> SourceRecord {
+    let original = RawRecord { key: Some(b"p1".to_vec()), value: Some(vec![0; bytes]), headers: Vec::new() };
+    let undecodable = Undecodable { kind: DecodeFault::Malformed, detail: "no JSON".into(), original };
+    let content = RecordContent::Undecodable(Box::new(undecodable));
+    let position = Position { partition: P, offset };
+    SourceRecord { position, timestamp: crate::model::time::UnixMillis(START), hash: 0, content }
+}
+
+#[test]
+fn large_dead_letters_pause_reading_long_before_they_are_many() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    let size = 1 << 20;
+    let mut read = 0;
+    for offset in 0..1_000 {
+        stage.engine.handle_input(stage.now, Input::Records(vec![nonsense(offset, size)]));
+        read += size;
+        if let Some((_, reason)) = pauses(&mut stage).pop() {
+            assert_eq!(reason, PauseReason::CommitBehind);
+            assert!(read <= LETTERS_BYTES_MAX + 2 * size, "{read} bytes");
+            return;
+        }
+    }
+    panic!("{read} bytes wait for a transaction");
+}
+
+#[test]
+fn a_partition_that_the_source_gains_while_reading_is_paused_is_paused_too() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    let deadline = stage.now.mono.plus_ms(30_000);
+    stage.engine.handle_input(stage.now, Input::Drain { deadline });
+    assert_eq!(pauses(&mut stage), [(vec![P], PauseReason::Draining)]);
+    let gained = PartitionId(1);
+    stage.engine.handle_input(stage.now, Input::PartitionsAdded(vec![NextOffset { partition: gained, offset: 0 }]));
+    assert_eq!(pauses(&mut stage), [(vec![gained], PauseReason::Draining)]);
+}
