@@ -32,19 +32,16 @@ fn a_change_that_waits_for_long_lets_the_watermark_pass_and_is_sent_all_the_same
     let (mut sent, mut started) = (Vec::new(), 0);
     while !stage.engine.is_quiet() {
         let call = stage.next_call();
-        match &call.request {
-            Request::Import { .. } => {
-                sent.extend(Stage::addresses(&call.request).into_iter().map(str::to_owned));
-                started += 1;
-                stage.started(&call, started);
-            }
-            Request::Activity { activity_id } => {
-                let activity = stage.activity(activity_id.as_u128(), ActivityState::Completed, 2, None);
-                stage.answered(&call, activity);
-            }
+        if let Request::Activity { activity_id } = &call.request {
+            let activity = stage.activity(activity_id.as_u128(), ActivityState::Completed, 2, None);
+            stage.answered(&call, activity);
+        } else if call.request == (Request::Activities { cursor: None }) {
             // The batch that was open when the process died was never taken.
-            Request::Activities { .. } => stage.activities(&call, Vec::new(), None),
-            other => panic!("{other:?}"),
+            stage.activities(&call, Vec::new(), None);
+        } else {
+            sent.extend(Stage::addresses(&call.request).into_iter().map(str::to_owned));
+            started += 1;
+            stage.started(&call, started);
         }
         stage.pass(300);
     }
