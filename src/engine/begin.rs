@@ -49,6 +49,9 @@ pub struct PartitionBeginning {
     pub log_start: i64,
     /// The log's end (read_committed).
     pub log_end: i64,
+    /// Hash of the record that the header names as the last settled, as the source has it now; `None` where the header
+    /// names none, or the source has it no more.
+    pub settled_hash: Option<u64>,
 }
 
 /// What was restored and waits for the term to begin.
@@ -288,6 +291,10 @@ impl Engine {
                 }
                 Some(_) if partition.start.offset < partition.log_start => return Err(HoldReason::RetentionGap),
                 Some(_) if partition.start.offset > partition.log_end => return Err(HoldReason::HeaderDisagrees),
+                // A source made anew that has grown past the old offset; a record that has expired is no disagreement.
+                Some(known) if known.last_settled.is_some_and(|was| partition.settled_hash.is_some_and(|is| is != was.hash)) => {
+                    return Err(HoldReason::HeaderDisagrees);
+                }
                 Some(_) => {}
             }
         }

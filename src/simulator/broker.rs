@@ -9,7 +9,7 @@ use crate::model::{
     dead_letter::DeadLetter,
     event::SourceRecord,
     position::{NextOffset, PartitionId, Position},
-    state::StateChange,
+    state::{StateChange, StateValue},
     time::Mono,
 };
 
@@ -147,6 +147,15 @@ impl Broker {
     /// What a term begins from.
     #[must_use]
     pub fn beginning(&self, fenced_at: Mono) -> Beginning {
+        let newest = self.state.iter().rev().filter_map(|(key, value)| codec::state::decode(key, value.as_deref()).ok());
+        let header = newest.into_iter().find_map(|change| match change.value {
+            Some(StateValue::Header(header)) => Some(header),
+            Some(_) | None => None,
+        });
+        let settled_hash = |id: PartitionId, log: &SourcePartition| {
+            let settled = header.as_ref()?.partition(id)?.last_settled?;
+            log.records.iter().find(|record| record.position.offset == settled.offset).map(|record| record.hash)
+        };
         let partitions = self.source.iter().map(|(partition, log)| {
             let committed = self.committed.get(partition);
             PartitionBeginning {
@@ -154,6 +163,7 @@ impl Broker {
                 committed: committed.is_some(),
                 log_start: log.log_start,
                 log_end: log.log_end,
+                settled_hash: settled_hash(*partition, log),
             }
         });
         Beginning { partitions: partitions.collect(), fenced_at }

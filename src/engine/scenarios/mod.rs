@@ -102,7 +102,8 @@ impl Stage {
         }
         let now = Now { mono: Mono(1_000_000), wall: UnixMillis(wall) };
         let start = NextOffset { partition: P, offset: offset.unwrap_or(0) };
-        let partition = PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000 };
+        let partition =
+            PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000, settled_hash: None };
         let begun = engine.begin(now, &Beginning { partitions: vec![partition], fenced_at: now.mono });
         assert_eq!(begun, Ok(vec![start]));
         let mut stage = Self {

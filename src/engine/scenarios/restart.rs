@@ -262,8 +262,30 @@ fn a_shard_that_is_held_as_a_whole_can_be_looked_at() {
     }
     // The source was made anew: nothing is committed for it any more.
     let start = NextOffset { partition: P, offset: 0 };
-    let partition = PartitionBeginning { start, committed: false, log_start: 0, log_end: 9 };
+    let partition = PartitionBeginning { start, committed: false, log_start: 0, log_end: 9, settled_hash: None };
     let begun = engine.begin(stage.now, &Beginning { partitions: vec![partition], fenced_at: stage.now.mono });
     assert_eq!(begun, Err(HoldReason::HeaderDisagrees));
     assert_eq!(engine.snapshot(stage.now).held, Some(HoldReason::HeaderDisagrees));
+}
+
+#[test]
+fn a_source_made_anew_is_a_hold_and_an_expired_record_is_none() {
+    use std::sync::Arc;
+
+    use super::super::{Beginning, Engine, PartitionBeginning, event::HoldReason};
+    use crate::model::{position::NextOffset, time::Mono};
+
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let begin = |settled_hash: Option<u64>| {
+        let mut engine = Engine::new(Arc::new(super::catalog()), 1);
+        stage.state.iter().for_each(|change| engine.restore(change.clone()));
+        let start = NextOffset { partition: super::P, offset: stage.offset };
+        let partition = PartitionBeginning { start, committed: true, log_start: 0, log_end: 9, settled_hash };
+        engine.begin(stage.now, &Beginning { partitions: vec![partition], fenced_at: Mono(0) })
+    };
+    assert_eq!(begin(Some(7)), Err(HoldReason::HeaderDisagrees));
+    assert!(begin(Some(0)).is_ok(), "the record that was settled");
+    assert!(begin(None).is_ok(), "it has expired");
 }

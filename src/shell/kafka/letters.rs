@@ -1,4 +1,4 @@
-//! Dead letters' original bytes, read again where the letter does not carry them.
+//! Records of the source, read again: dead letters' originals that the letter does not carry, and what a term begins behind.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(100);
 const STALLED_MS: u64 = 10_000;
 /// Reading on over this many records is cheaper than asking for another place.
 const READ_ON: i64 = 1_000;
-const DOING: &str = "reading the originals of dead letters again";
+const DOING: &str = "reading records of the source again";
 
 /// A copy of a record's own bytes.
 pub(super) fn copy(message: &BorrowedMessage<'_>) -> RawRecord {
@@ -49,19 +49,22 @@ pub(super) fn originals(
     status: &KafkaStatus,
     letters: &[DeadLetter],
 ) -> Result<BTreeMap<Position, Option<RawRecord>>, KafkaFault> {
-    let mut found = BTreeMap::new();
-    for letter in letters {
-        match letter.original {
-            LetterOriginal::InSource => {
-                found.insert(letter.position, None);
-            }
-            LetterOriginal::Carried(_) => {}
-        }
-    }
+    let wanted = letters.iter().filter(|letter| letter.original == LetterOriginal::InSource).map(|letter| letter.position);
+    records(settings, shard, status, wanted)
+}
+
+/// Records of the source, read again by their positions; `None` where the source has lost one.
+pub(super) fn records(
+    settings: &KafkaSettings,
+    shard: u32,
+    status: &KafkaStatus,
+    wanted: impl IntoIterator<Item = Position>,
+) -> Result<BTreeMap<Position, Option<RawRecord>>, KafkaFault> {
+    let mut found: BTreeMap<Position, Option<RawRecord>> = wanted.into_iter().map(|position| (position, None)).collect();
     if found.is_empty() {
         return Ok(found);
     }
-    let role = format!("the dead letters of shard {shard}");
+    let role = format!("the second look of shard {shard}");
     let consumer = Consuming::new(&settings.second_look(shard), &role, status)?;
     let mut at: Option<Position> = None;
     for (wanted, original) in &mut found {

@@ -6,9 +6,9 @@
 //! 4. wait until what is committed of the state reaches its uncommitted end, so that nothing is hidden behind a
 //!    transaction that is being aborted;
 //! 5. read the state to that end, by `position()`: the last offset may be a transaction marker, which is no record;
-//! 6. where each partition of the source begins and ends.
+//! 6. where each partition of the source begins and ends, and whether the record settled last is still what it was.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -24,8 +24,10 @@ use crate::{
     config::Start,
     engine::{Beginning, PartitionBeginning},
     model::{
-        position::{NextOffset, PartitionId},
-        state::StateChange,
+        event::RawRecord,
+        hash::record_hash,
+        position::{NextOffset, PartitionId, Position},
+        state::{Header, StateChange, StateKey, StateValue},
     },
     shell::clock,
 };
@@ -33,6 +35,7 @@ use crate::{
 use super::{
     client::{Consuming, StageContext, Stop},
     fault::KafkaFault,
+    letters,
     ownership::Claim,
     settings::KafkaSettings,
     status::KafkaStatus,
@@ -142,7 +145,8 @@ impl Begin {
         let reader: Consuming<StageContext> = Consuming::new(&settings.reader(self.shard), &role, &self.status)?;
         let inspector: Consuming<StageContext> = Consuming::new(&settings.inspector(), &role, &self.status)?;
         let committed = self.committed(&reader, &inspector)?;
-        self.read_state(&reader, &inspector)?;
+        let header = self.read_state(&reader, &inspector)?;
+        let settled = self.settled(header.as_ref())?;
         let mut partitions = Vec::with_capacity(committed.len());
         for (partition, offset) in committed {
             self.stop.check()?;
@@ -154,7 +158,8 @@ impl Begin {
                 Start::Latest => log_end,
             };
             let start = NextOffset { partition, offset: offset.unwrap_or(resolved) };
-            partitions.push(PartitionBeginning { start, committed: offset.is_some(), log_start, log_end });
+            let settled_hash = settled.get(&partition).copied();
+            partitions.push(PartitionBeginning { start, committed: offset.is_some(), log_start, log_end, settled_hash });
         }
         let group = reader.group_metadata().ok_or_else(|| KafkaFault::Failed {
             doing: "beginning a term",
@@ -216,7 +221,23 @@ impl Begin {
         Ok(committed)
     }
 
-    fn read_state(&self, reader: &Consuming<StageContext>, inspector: &Consuming<StageContext>) -> Result<(), KafkaFault> {
+    /// Hashes of the records that the header names as the last settled, as far as the source still has them.
+    fn settled(&self, header: Option<&Header>) -> Result<BTreeMap<PartitionId, u64>, KafkaFault> {
+        let named = header.into_iter().flat_map(|header| &header.partitions);
+        let positions = named.filter_map(|known| {
+            known.last_settled.map(|settled| Position { partition: known.next.partition, offset: settled.offset })
+        });
+        let found = letters::records(&self.settings, self.shard, &self.status, positions)?;
+        let hash = |record: RawRecord| record_hash(record.key.as_deref(), record.value.as_deref());
+        Ok(found.into_iter().filter_map(|(position, record)| Some((position.partition, hash(record?)))).collect())
+    }
+
+    /// Reads the state and hands it on; gives the newest header.
+    fn read_state(
+        &self,
+        reader: &Consuming<StageContext>,
+        inspector: &Consuming<StageContext>,
+    ) -> Result<Option<Header>, KafkaFault> {
         let topic = &self.settings.state_topic;
         let partition = i32::try_from(self.shard).unwrap_or(i32::MAX);
         let doing = "reading the state";
@@ -236,8 +257,9 @@ impl Begin {
             std::thread::sleep(Duration::from_millis(20));
         }
         if end <= start {
-            return Ok(());
+            return Ok(None);
         }
+        let mut header = None;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
         reader.assign(&list).map_err(failed)?;
@@ -250,6 +272,9 @@ impl Begin {
                     let key = message.key().unwrap_or_default();
                     let change = state::decode(key, message.payload())
                         .map_err(|fault| KafkaFault::StateUnreadable { offset: message.offset(), fault })?;
+                    if let (StateKey::Header, Some(StateValue::Header(newest))) = (&change.key, &change.value) {
+                        header = Some(newest.clone());
+                    }
                     batch.push(change);
                     bytes += key.len() + message.payload_len();
                     if batch.len() >= STATE_BATCH || bytes >= STATE_BATCH_BYTES {
@@ -272,7 +297,8 @@ impl Begin {
             }
         }
         self.hand_on(batch)?;
-        reader.unassign().map_err(failed)
+        reader.unassign().map_err(failed)?;
+        Ok(header)
     }
 
     fn hand_on(&self, batch: Vec<StateChange>) -> Result<(), KafkaFault> {

@@ -124,3 +124,21 @@ fn a_source_that_is_made_anew_is_a_hold_and_never_a_jump() {
     wait::until_or("a second look", LIMIT, || replica.process.log(), || (terms() > 1).then_some(()));
     assert_eq!(replica.health().expect("health")["shards"][0]["phase"], "held");
 }
+
+#[test]
+fn a_source_that_was_made_anew_while_nobody_looked_is_a_hold_too() {
+    let (broker, world) = (Broker::shared(), World::new("made-anew-meanwhile"));
+    world.produce(broker, ChangeKind::Entered, 0..30, Some("Ana"));
+    let mut replica = world.replica("r1");
+    world.wait_for(broker, 0..30, &[&replica]);
+    replica.process.signal(Signal::SIGTERM);
+    replica.process.ended(LIMIT);
+    broker.delete_topic(&world.topic);
+    broker.create_topic(&world.topic, PARTITIONS);
+    // More than there was before: every old offset lies in the middle of it.
+    world.produce(broker, ChangeKind::Entered, 100..190, Some("Li"));
+    let replica = world.replica("r2");
+    replica.wait_for_reason("header_disagrees");
+    let members = world.account.members(LIST);
+    assert!(!(100..190).any(|number| members.contains(&address(&profile(number)))), "none was taken from the middle");
+}
