@@ -17,7 +17,6 @@ use tokio::{
 use crate::{
     engine::{
         Engine, Input, Output,
-        event::HoldReason,
         output::{Call, Commit, CommitId, ReadToken},
     },
     model::{
@@ -47,7 +46,7 @@ pub(super) enum TermEnd {
     /// Something of Kafka failed: the state knows all that counts, and the next term begins from it.
     Failed(KafkaFault),
     /// Nothing moves until an operator acts.
-    Held(HoldReason),
+    Held,
 }
 
 /// Lives one term of a shard.
@@ -67,7 +66,8 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
     };
     let starts = match engine.begin(clock::now(), &term.beginning) {
         Ok(starts) => starts,
-        Err(reason) => {
+        // Why, the snapshot says too.
+        Err(_) => {
             while let Some(output) = engine.poll_output() {
                 if let Output::Event(event) = output {
                     shared.telemetry.observe(&event, &catalog);
@@ -75,7 +75,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
             }
             let snapshot = engine.snapshot(clock::now());
             shared.views.set(ShardView { phase: Phase::Held, snapshot, ..ShardView::beginning(shard) });
-            return TermEnd::Held(reason);
+            return TermEnd::Held;
         }
     };
     tracing::info!(

@@ -4,7 +4,6 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -21,9 +20,12 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    model::{ListId, Text, call::ContactStatus, time::UnixMillis},
+    model::{ListId, Text, call::ContactStatus},
     simulator::constant_contact::{PlantedContact, Vendor},
 };
+
+/// The clock by which the model lives.
+pub use super::clock::wall;
 
 /// The largest request body; an import that is cut by the vendor must fit.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -39,13 +41,6 @@ impl SharedVendor {
         vendor.advance(wall());
         vendor
     }
-}
-
-/// The wall clock, as the model takes it.
-#[must_use]
-pub fn wall() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A running simulator.

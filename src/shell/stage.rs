@@ -417,21 +417,21 @@ async fn own(shared: &Shared, shard: u32, claim: Claim, mut orders: watch::Recei
     let mut wait = AGAIN_MIN;
     while *orders.borrow() == Order::Own {
         let began = clock::mono();
-        let problem = match driver::term(shared, shard, claim.clone(), orders.clone()).await {
+        let held = match driver::term(shared, shard, claim.clone(), orders.clone()).await {
             driver::TermEnd::Over => return,
             driver::TermEnd::Failed(fault) => {
                 let problem = fault.to_string();
                 tracing::warn!(shard, "the term ended and begins again: {problem}");
                 shared.views.set(ShardView { problem: Some(problem), ..ShardView::beginning(shard) });
-                None
+                false
             }
-            driver::TermEnd::Held(reason) => Some(reason),
+            driver::TermEnd::Held => true,
         };
-        if problem.is_none() && clock::mono().since_ms(began) > LASTED_MS {
+        if !held && clock::mono().since_ms(began) > LASTED_MS {
             wait = AGAIN_MIN;
         }
         // Held, it looks again by itself: the remedy may have been applied meanwhile.
-        let pause = if problem.is_some() { AGAIN_MAX } else { wait };
+        let pause = if held { AGAIN_MAX } else { wait };
         tokio::select! {
             () = sleep(pause) => {}
             _ = orders.wait_for(|order| *order != Order::Own) => return,

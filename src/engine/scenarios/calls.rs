@@ -193,8 +193,8 @@ fn a_rejection_of_the_token_before_says_nothing_of_the_one_in_use() {
     assert_eq!(stage.engine.snapshot(stage.now).connections[ConnectionId(0).0 as usize].held, None);
 }
 
-#[test]
-fn an_activity_on_the_second_page_is_read_there() {
+/// One profile each in activities 1 and 2.
+fn two_running() -> Stage {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.enter("p1");
     let first = stage.next_call();
@@ -202,6 +202,12 @@ fn an_activity_on_the_second_page_is_read_there() {
     stage.started(&first, 1);
     let second = stage.next_call();
     stage.started(&second, 2);
+    stage
+}
+
+#[test]
+fn an_activity_on_the_second_page_is_read_there() {
+    let mut stage = two_running();
     let poll = stage.next_call();
     assert_eq!(poll.request, Request::Activities { cursor: None });
     let newer = stage.activity(2, ActivityState::Completed, 1, None);
@@ -216,13 +222,7 @@ fn an_activity_on_the_second_page_is_read_there() {
 
 #[test]
 fn an_activity_that_no_page_shows_is_read_by_itself() {
-    let mut stage = Stage::begin(Vec::new(), None, START);
-    stage.enter("p1");
-    let first = stage.next_call();
-    stage.enter("p2");
-    stage.started(&first, 1);
-    let second = stage.next_call();
-    stage.started(&second, 2);
+    let mut stage = two_running();
     let poll = stage.next_call();
     let other = stage.activity(2, ActivityState::Processing, 1, None);
     stage.activities(&poll, vec![other.clone()], None);
