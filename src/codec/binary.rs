@@ -81,6 +81,11 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// A field that a version before did not write: its default where the bytes end before it.
+    pub(super) fn appended<T: Default>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        if self.rest.is_empty() { Ok(T::default()) } else { read(self) }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Fault::Short)?;
         self.rest = rest;

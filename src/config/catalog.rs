@@ -59,6 +59,7 @@ pub(super) fn build(
                 mapping: mapping(&found.fields, &fields),
                 no_address: found.no_address,
                 on_exit: found.on_exit,
+                backfill: found.backfill,
                 removal_strategies: found.removal_strategies.clone(),
                 profiles_per_hour_max: found.profiles_per_hour_max,
                 weight: found.weight,

@@ -6,12 +6,12 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::model::Text;
-use crate::model::catalog::{Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX};
+use crate::model::catalog::{Backfill, Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX};
 use crate::model::time::UnixMillis;
 
 use super::sections::narrow;
 use super::walk::{Table, is_dotted};
-use super::{ApplicationConfig, Backfill, ConnectionConfig, ExistingMembers, ExportConfig, TokenStore};
+use super::{ApplicationConfig, ConnectionConfig, ExistingMembers, ExportConfig, TokenStore};
 
 /// Profiles that an export moves in any 60 minutes unless its configuration says otherwise.
 pub const PROFILES_PER_HOUR_MAX: u64 = 1_000_000;
@@ -44,6 +44,7 @@ pub(super) struct FoundExport {
     pub(super) fields: FoundFields,
     pub(super) no_address: NoAddress,
     pub(super) on_exit: OnExit,
+    pub(super) backfill: Backfill,
     pub(super) removal_strategies: Vec<RemovalStrategy>,
     pub(super) profiles_per_hour_max: Option<u64>,
     pub(super) weight: u32,
@@ -229,15 +230,15 @@ fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connection
     if existing_members == ExistingMembers::Adopt {
         table.walk().not_yet(table.path_of("existing_members"), "adopting members is not there yet: use protect");
     }
-    let backfill = table.choice("backfill", [("from_source", Backfill::FromSource), ("none", Backfill::None)]);
     FoundExport {
-        config: ExportConfig { name: name.into(), owner, existing_members, backfill, removals_hold_above_percent },
+        config: ExportConfig { name: name.into(), owner, existing_members, removals_hold_above_percent },
         connection,
         list: table.table("list", list),
         segments: segments(table),
         fields: table.table("fields", fields),
         no_address: table.choice("no_address", [("skip", NoAddress::Skip), ("dead_letter", NoAddress::DeadLetter)]),
         on_exit: table.choice("on_exit", [("remove", OnExit::Remove), ("keep", OnExit::Keep)]),
+        backfill: table.choice("backfill", [("from_source", Backfill::FromSource), ("none", Backfill::None)]),
         removal_strategies,
         profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, Some(PROFILES_PER_HOUR_MAX)),
         weight: narrow(table.number("weight", 1..=1000, 1)),

@@ -316,8 +316,6 @@ pub struct ExportConfig {
     pub owner: Option<Text>,
     /// What becomes of members that were on the list before.
     pub existing_members: ExistingMembers,
-    /// What becomes of events before its first run.
-    pub backfill: Backfill,
     /// Which part of its members a run may remove before removals are held.
     pub removals_hold_above_percent: u8,
 }
@@ -329,15 +327,6 @@ pub enum ExistingMembers {
     Protect,
     /// They become ours; see [`Config::not_yet`].
     Adopt,
-}
-
-/// What becomes of events before the first run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backfill {
-    /// They count, as far back as the topic reaches.
-    FromSource,
-    /// Later events alone count.
-    None,
 }
 
 /// Something that the configuration asks for and that this version cannot do.

@@ -138,7 +138,8 @@ impl Engine {
         let members = &mut self.exports[usize::from(export.0)].members;
         let member = members.member_mut(id);
         let mut slots: SmallVec<[ContactSlot; 2]> = SmallVec::from_slice(&std::mem::take(&mut member.former));
-        slots.extend(member.contact.take());
+        slots.extend(member.contact);
+        members.set_contact(id, None);
         for slot in slots {
             let Some(contact) = members.contact_if(slot) else { continue };
             let owner = contact.owner;
@@ -159,26 +160,22 @@ impl Engine {
 
     fn restore_member(&mut self, export: ExportId, profile: &Text, cut: MemberCut) {
         self.forget_restored(export, profile);
-        let config = Arc::clone(&self.catalog);
-        let config = config.export(export);
-        let segments =
-            config.segments.iter().enumerate().filter(|(_, name)| cut.segments.contains(name)).map(|(bit, _)| 1_u64 << bit);
-        let segments = segments.fold(0, |word, bit| word | bit);
         let members = &mut self.exports[usize::from(export.0)].members;
+        let segments = cut.segments.iter().filter_map(|segment| members.bit(segment)).fold(0, |word, bit| word | bit);
         let id = members.find_or_insert(profile);
         let wanted = cut.address.as_ref().map(|address| members.find_or_insert_contact(address, id));
         let member = members.member_mut(id);
         member.segments = segments;
-        member.contact = wanted;
         member.position = cut.positions.first().copied().unwrap_or(Position { partition: PartitionId(-1), offset: -1 });
         member.changed_at = cut.changed_at;
         member.recorded = true;
         member.erased = cut.erased;
         member.refused = cut.refused.map(Box::new);
         let is_refused = member.refused.is_some();
+        members.set_contact(id, wanted);
         if let Some(slot) = wanted {
             let known_off = !cut.applied.iter().any(|applied| Some(&applied.address) == cut.address.as_ref());
-            if segments != 0 && !(is_refused && known_off && cut.row.is_none()) {
+            if members.wants(segments) && !(is_refused && known_off && cut.row.is_none()) {
                 members.contact_mut(slot).wanted_by.push(id);
             }
             if let Some(row) = cut.row {
@@ -258,15 +255,16 @@ impl Engine {
                 header.as_ref().and_then(|header| header.partition(partition.start.partition)).and_then(|p| p.last_settled);
             self.acks.begin(partition.start, settled);
         }
+        let starts = self.route_anew(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
         self.restore_batches(now);
         for export in self.export_ids() {
-            self.begin_export(now, export);
+            self.begin_export(now, export, self.rows_fit(header.as_ref(), export));
         }
         // The first transaction says where the term began, before its first event.
         self.journal.urgent = true;
         self.settle(now);
-        Ok(beginning.partitions.iter().map(|partition| partition.start).collect())
+        Ok(starts)
     }
 
     /// Whether state and source agree.
@@ -277,9 +275,6 @@ impl Engine {
         };
         if header.format > STATE_FORMAT {
             return Err(HoldReason::StateUnreadable);
-        }
-        if header.routed != self.routed() {
-            return Err(HoldReason::RoutingChanged);
         }
         for partition in &beginning.partitions {
             let known = header.partition(partition.start.partition);
@@ -368,7 +363,7 @@ impl Engine {
     }
 
     /// Derives what is to be sent from what is wanted and what was applied.
-    fn begin_export(&mut self, now: Now, export: ExportId) {
+    fn begin_export(&mut self, now: Now, export: ExportId, rows_fit: bool) {
         let slots: Vec<_> = self.export(export).members.contacts().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.settle_owner(export, slot);
@@ -378,7 +373,11 @@ impl Engine {
             }
             // Whoever wrote last of those that share it.
             let rows = self.restored.rows.remove(&(export, slot)).unwrap_or_default();
-            if let Some((_, row, _)) = rows.into_iter().max_by_key(|(_, _, changed_at)| *changed_at) {
+            if let Some((_, mut row, _)) = rows.into_iter().max_by_key(|(_, _, changed_at)| *changed_at) {
+                if !rows_fit {
+                    // Of another mapping: its values are told anew by what is read again.
+                    row.custom = vec![None; self.catalog.export(export).mapping.custom.len()];
+                }
                 self.put_waiting_new(now, export, slot, row);
             }
             self.decide(now, export, slot);

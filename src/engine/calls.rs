@@ -509,6 +509,6 @@ impl Engine {
         if !export.starts_at_once {
             return Some(HoldReason::NotStarted);
         }
-        self.export(id).held.map(|(reason, _)| reason)
+        self.routing_hold(id).or(self.export(id).held.map(|(reason, _)| reason))
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::model::{
+    Text,
     activity::ActivityState,
     batch::{BatchName, CutReason, Operation},
     call::{CallKind, Disposition},
@@ -93,6 +94,29 @@ pub enum Event {
         /// How many contacts.
         contacts: u32,
     },
+    /// Segments of an export are routed no more: whoever was on the list because of them alone leaves.
+    SegmentsStopped {
+        /// The export, which the configuration may not have any more.
+        export: Text,
+        /// How many segments.
+        segments: u32,
+    },
+    /// Segments of an export are routed anew, or with another mapping: the source is read again for them.
+    BackfillBegan {
+        /// The export.
+        export: ExportId,
+        /// How many segments.
+        segments: u32,
+        /// Offsets that are to be read, over all partitions.
+        records: u64,
+        /// The source has lost events of them that had not been read.
+        lost: bool,
+    },
+    /// They were read as far as everything else.
+    BackfillEnded {
+        /// The export.
+        export: ExportId,
+    },
     /// A row was refused for good.
     RowsRefused {
         /// Their export.
@@ -178,6 +202,8 @@ pub struct RecordCounts {
     pub filtered: u32,
     /// Events that change nothing that is mapped, wanted or known.
     pub unchanged: u32,
+    /// Records below the watermark that were read again for segments that are routed anew.
+    pub read_again: u32,
     /// Replayed events that an earlier commit already covers.
     pub replayed: u32,
     /// Profiles without an address, skipped.
@@ -266,8 +292,10 @@ pub enum HoldReason {
     Throttled,
     /// The state and the source disagree.
     HeaderDisagrees,
-    /// The configuration routes what this state has not read.
-    RoutingChanged,
+    /// Segments that are routed anew are read again.
+    Backfill,
+    /// The export's list or connection is not the one that its facts are of.
+    ListChanged,
     /// The source has lost records that were not read yet.
     RetentionGap,
     /// The state is gone while offsets exist.
@@ -297,7 +325,8 @@ impl HoldReason {
             Self::ApiUnreachable => "api_unreachable",
             Self::Throttled => "throttled",
             Self::HeaderDisagrees => "header_disagrees",
-            Self::RoutingChanged => "routing_changed",
+            Self::Backfill => "backfill",
+            Self::ListChanged => "list_changed",
             Self::RetentionGap => "retention_gap",
             Self::StateGone => "state_gone",
             Self::StateUnreadable => "state_unreadable",
@@ -336,8 +365,11 @@ impl HoldReason {
             Self::HeaderDisagrees => {
                 "the committed offsets and the state disagree: somebody changed one of them; put it back, or start anew with another `kafka.group`"
             }
-            Self::RoutingChanged => {
-                "the configuration routes segments, lists or mappings that this state has not read: put them back, or start anew with another `kafka.group`"
+            Self::Backfill => {
+                "the source is read again for segments that were added, or whose mapping changed: what is to be sent waits until that is done, and goes on by itself"
+            }
+            Self::ListChanged => {
+                "the export's list or connection is another than before: put it back, or give the new list to an export of another name"
             }
             Self::RetentionGap => {
                 "the source has deleted records that were not read yet: have the producer send the segments again, then start anew with another `kafka.group`"

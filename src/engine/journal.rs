@@ -7,8 +7,8 @@ use crate::model::{
     catalog::{ClientIdHash, ExportId},
     dead_letter::{DeadLetter, LetterOriginal},
     state::{
-        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, RoutedExport, STATE_FORMAT,
-        StateChange, StateKey, StateValue,
+        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey,
+        StateValue,
     },
     time::{Mono, Now},
 };
@@ -178,8 +178,14 @@ impl Engine {
         let waited = now.mono >= self.first_call_at;
         let rests = self.applications.iter().all(|application| application.pacer.rests_within_a_second(now.mono));
         let ended = ending && waited && rests && self.calls.is_empty() && self.token_reads.is_empty();
-        let header =
-            Header { format: STATE_FORMAT, written_at: now.wall, ended, partitions: self.acks.headers(), routed: self.routed() };
+        let header = Header {
+            format: STATE_FORMAT,
+            written_at: now.wall,
+            ended,
+            partitions: self.acks.headers(),
+            routed: self.routed(),
+            stopped: self.stopped(),
+        };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
         let letters = std::mem::take(&mut self.journal.letters);
         self.journal.letters_bytes = 0;
@@ -211,28 +217,6 @@ impl Engine {
         if self.drain.is_some_and(|drain| drain.done) {
             self.outputs.push_back(Output::Drained);
         }
-    }
-
-    /// What the catalog routes now, as the header records it.
-    pub(super) fn routed(&self) -> Vec<RoutedExport> {
-        let routed = self.export_ids().filter(|id| self.export(*id).routed);
-        routed
-            .map(|id| {
-                let export = self.catalog.export(id);
-                let mut segments = export.segments.clone();
-                segments.sort_unstable();
-                RoutedExport {
-                    export: export.name.clone(),
-                    connection: self.catalog.connection(export.connection).name.clone(),
-                    list: match &export.list {
-                        crate::model::catalog::ListRef::Id(id) => compact_str::format_compact!("{id}"),
-                        crate::model::catalog::ListRef::Named { name, .. } => compact_str::format_compact!("name:{name}"),
-                    },
-                    mapping_hash: export.mapping.hash,
-                    segments,
-                }
-            })
-            .collect()
     }
 
     fn open_batch_records(&self, number: u64, changes: &mut Vec<StateChange>) {
@@ -319,15 +303,7 @@ impl Engine {
     fn cut(&self, export: ExportId, id: MemberId) -> MemberCut {
         let state = self.export(export);
         let member = state.members.member(id);
-        let config = self.catalog.export(export);
-        let mut segments: Vec<_> = config
-            .segments
-            .iter()
-            .enumerate()
-            .filter(|(bit, _)| member.segments & (1 << bit) != 0)
-            .map(|(_, segment)| segment.clone())
-            .collect();
-        segments.sort_unstable();
+        let segments = state.members.segments_of(member);
         let row = member.contact.and_then(|slot| {
             let contact = state.members.contact(slot);
             if !contact.wanted_by.contains(&id) {
@@ -369,6 +345,8 @@ impl Engine {
         let journal = &self.journal;
         let profiles: usize = self.exports.iter().map(|export| export.members.profiles()).sum();
         let full = u64::try_from(profiles).unwrap_or(u64::MAX) >= self.catalog.profiles_max;
+        // What is read again waits until it has been handed over, and no reading less helps it: the profiles' bound is its.
+        let reads_again = self.reads_again();
         let reason = if self.drain.is_some() {
             Some(PauseReason::Draining)
         } else if full {
@@ -378,6 +356,8 @@ impl Engine {
             || journal.letters_bytes >= LETTERS_BYTES_MAX
         {
             Some(PauseReason::CommitBehind)
+        } else if reads_again {
+            None
         } else if journal.waiting >= CHANGES_WAITING_MAX || journal.waiting_bytes >= WAITING_BYTES_MAX {
             Some(PauseReason::ChangesWaiting)
         } else if self.acks.unsettled() >= RECORDS_UNSETTLED_MAX {
@@ -385,8 +365,7 @@ impl Engine {
         } else {
             None
         };
-        let low = journal.waiting < CHANGES_WAITING_LOW
-            && journal.waiting_bytes < WAITING_BYTES_MAX / 2
+        let low = (reads_again || (journal.waiting < CHANGES_WAITING_LOW && journal.waiting_bytes < WAITING_BYTES_MAX / 2))
             && journal.due() < DIRTY_MEMBERS_MAX / 2
             && self.acks.unsettled() < RECORDS_UNSETTLED_LOW;
         match (self.paused, reason) {

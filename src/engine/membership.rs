@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use crate::model::{
     ContactId, Text,
+    catalog::SEGMENTS_PER_EXPORT_MAX,
     position::{PartitionId, Position},
     state::Refused,
     time::UnixMillis,
@@ -51,9 +52,9 @@ pub enum Known {
 pub struct Member {
     /// The profile's id.
     pub profile: Text,
-    /// Bits of the export's segments that it is in.
+    /// Bits of the export's segments that it is in, those that are not routed any more among them.
     pub segments: u64,
-    /// The contact that it wants on the list while `segments` is not 0.
+    /// The contact that it wants on the list while it is in a segment that is configured.
     pub contact: Option<ContactSlot>,
     /// Contacts that it wanted before and that may still be on the list.
     pub former: Few<ContactSlot>,
@@ -69,6 +70,22 @@ pub struct Member {
     pub dirty: bool,
     /// It was erased; what it left is still to be removed.
     pub erased: bool,
+}
+
+impl Member {
+    /// Whether its record covers an event.
+    #[must_use]
+    pub fn covers(&self, position: Position) -> bool {
+        self.position.partition == position.partition && position.offset <= self.position.offset
+    }
+
+    /// An event told something of it; its record covers the newest.
+    pub fn told_at(&mut self, position: Position, at: UnixMillis) {
+        if !self.covers(position) {
+            self.position = position;
+            self.changed_at = at;
+        }
+    }
 }
 
 /// The open batch that a contact is in, and its row there, in eight bytes.
@@ -105,6 +122,8 @@ pub struct Contact {
     pub owner: MemberId,
     /// Members that want it on the list now.
     pub wanted_by: Few<MemberId>,
+    /// Members whose address it is, whether or not they want it on the list.
+    pub pointers: u32,
     /// What is known of it at the vendor.
     pub known: Known,
     /// The open batch that it is in, and its row there.
@@ -185,6 +204,10 @@ impl<T> Slab<T> {
 #[derive(Debug)]
 pub struct Membership {
     seed: u64,
+    /// The names of the segments' bits: those of the configuration first, then those that the state still knows.
+    segments: Vec<Text>,
+    /// Bits of the segments of the configuration.
+    active: u64,
     members: Slab<Member>,
     contacts: Slab<Contact>,
     by_profile: HashTable<u32>,
@@ -200,11 +223,14 @@ fn hash(seed: u64, text: &str) -> u64 {
 }
 
 impl Membership {
-    /// Empty tables. The seed keeps hostile ids from meeting in one bucket.
+    /// Empty tables for these segments. The seed keeps hostile ids from meeting in one bucket.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, segments: &[Text]) -> Self {
+        let active = (0..segments.len()).fold(0, |bits, bit| bits | 1_u64 << bit);
         Self {
             seed,
+            segments: segments.to_vec(),
+            active,
             members: Slab::new(),
             contacts: Slab::new(),
             by_profile: HashTable::new(),
@@ -212,6 +238,34 @@ impl Membership {
             on_list: 0,
             ids: HashMap::default(),
         }
+    }
+
+    /// The bit of a segment that the state knows, a new one if the configuration has it no more. `None` when there are
+    /// more than bits: what is known of it is dropped.
+    pub fn bit(&mut self, segment: &Text) -> Option<u64> {
+        let known = self.segments.iter().position(|known| known == segment);
+        let place = known.or_else(|| {
+            (self.segments.len() < SEGMENTS_PER_EXPORT_MAX).then(|| {
+                self.segments.push(segment.clone());
+                self.segments.len() - 1
+            })
+        })?;
+        Some(1 << place)
+    }
+
+    /// The names of the segments that a member is in, sorted.
+    #[must_use]
+    pub fn segments_of(&self, member: &Member) -> Vec<Text> {
+        let named = self.segments.iter().enumerate().filter(|(bit, _)| member.segments & (1 << bit) != 0);
+        let mut names: Vec<Text> = named.map(|(_, segment)| segment.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether a member of these segments belongs on the list.
+    #[must_use]
+    pub const fn wants(&self, segments: u64) -> bool {
+        segments & self.active != 0
     }
 
     /// Profiles that have a record or a change.
@@ -302,6 +356,7 @@ impl Membership {
             address: address.clone(),
             owner,
             wanted_by: Few::default(),
+            pointers: 0,
             known: Known::Off,
             in_flight: None,
             waiting: None,
@@ -364,6 +419,17 @@ impl Membership {
         self.ids.remove(&slot.0)
     }
 
+    /// Says which contact's address is a member's.
+    pub fn set_contact(&mut self, id: MemberId, to: Option<ContactSlot>) {
+        let from = std::mem::replace(&mut self.member_mut(id).contact, to);
+        if let Some(from) = from {
+            self.contact_mut(from).pointers -= 1;
+        }
+        if let Some(to) = to {
+            self.contact_mut(to).pointers += 1;
+        }
+    }
+
     /// Points a member at another contact (or none). The contact it leaves stays with it while it may be on the list;
     /// it goes over to another member that still wants it. Returns the members whose records change by that.
     pub fn point(&mut self, id: MemberId, to: Option<ContactSlot>) -> SmallVec<[MemberId; 2]> {
@@ -386,13 +452,14 @@ impl Membership {
                 }
             }
         }
+        self.set_contact(id, to);
         let member = self.member_mut(id);
-        member.contact = to;
         member.former.retain(|slot| Some(*slot) != to);
-        let wants = member.segments != 0;
+        let segments = member.segments;
+        let wants = self.wants(segments);
         if let Some(to) = to {
             let contact = self.contact_mut(to);
-            let abandoned = contact.wanted_by.is_empty() && contact.owner != id;
+            let abandoned = wants && contact.wanted_by.is_empty() && contact.owner != id;
             let old_owner = contact.owner;
             if wants && !contact.wanted_by.contains(&id) {
                 contact.wanted_by.push(id);
@@ -402,9 +469,6 @@ impl Membership {
                 contact.owner = id;
                 if let Some(former) = self.members.get_mut(old_owner.0) {
                     former.former.retain(|slot| *slot != to);
-                    if former.contact == Some(to) {
-                        former.contact = None;
-                    }
                     heirs.push(old_owner);
                 }
             }
@@ -416,6 +480,7 @@ impl Membership {
     pub fn forget_contact_if_idle(&mut self, slot: ContactSlot) -> bool {
         let Some(contact) = self.contacts.get(slot.0) else { return false };
         let idle = contact.wanted_by.is_empty()
+            && contact.pointers == 0
             && contact.known == Known::Off
             && contact.in_flight.is_none()
             && contact.waiting.is_none();
@@ -432,9 +497,6 @@ impl Membership {
         }
         if let Some(member) = self.members.get_mut(owner.0) {
             member.former.retain(|other| *other != slot);
-            if member.contact == Some(slot) {
-                member.contact = None;
-            }
         }
         true
     }

@@ -21,6 +21,7 @@ pub mod limits;
 mod ack;
 mod activity;
 mod answers;
+mod backfill;
 mod begin;
 mod calls;
 mod coalescer;
@@ -94,6 +95,7 @@ pub struct Engine {
     journal: Journal,
     parking: Parking,
     restored: begin::Restored,
+    routing: backfill::Routing,
     /// No request may leave after this instant.
     lease_until: Mono,
     /// Requests of earlier terms may still be under way before this instant.
@@ -209,6 +211,7 @@ impl Engine {
             journal: Journal::default(),
             parking: Parking::default(),
             restored: begin::Restored::default(),
+            routing: backfill::Routing::default(),
             lease_until: Mono(0),
             first_call_at: Mono(0),
             sequence: 0,
@@ -238,7 +241,12 @@ impl Engine {
         }
         match input {
             Input::Records(records) => self.route(now, records),
-            Input::ReaderAt(positions) => positions.into_iter().for_each(|next| self.acks.reader_at(next)),
+            Input::ReaderAt(positions) => {
+                for next in positions {
+                    self.acks.reader_at(next);
+                    self.read_up_to(next);
+                }
+            }
             Input::PartitionsAdded(positions) => {
                 // A pause names partitions, and did not know these.
                 if let Some(reason) = self.paused {
@@ -360,7 +368,7 @@ impl ExportState {
             connection: export.connection,
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
-            members: Membership::new(seed),
+            members: Membership::new(seed, &export.segments),
             imports: Queue::default(),
             removals: Removals::default(),
             finding: Finding::Idle,

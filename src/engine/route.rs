@@ -9,7 +9,7 @@ use crate::model::{
     catalog::{Export, ExportId, NoAddress, OnExit},
     dead_letter::{DeadLetter, LetterOriginal, LetterReason, RefusedBy},
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
-    position::Position,
+    position::{NextOffset, Position},
     row::Row,
     time::{Now, UnixMillis},
 };
@@ -17,6 +17,7 @@ use crate::model::{
 use super::{
     Engine, Event,
     ack::Token,
+    backfill::Telling,
     coalescer::{Place, Tokens, Waiting},
     event::RecordCounts,
     limits::{CUSTOM_CHARACTERS_MAX, NAME_CHARACTERS_MAX},
@@ -28,7 +29,8 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
     now: Now,
-    token: Token,
+    /// What the change waits for it with; none for a record below the watermark, which is settled.
+    token: Option<Token>,
     position: Position,
     timestamp: UnixMillis,
 }
@@ -37,15 +39,17 @@ impl Engine {
     /// Takes records in the order of their offsets.
     pub(super) fn route(&mut self, now: Now, records: Vec<SourceRecord>) {
         for record in records {
-            let Some(token) = self.acks.deliver(record.position, record.timestamp, record.hash) else {
+            let token = self.acks.deliver(record.position, record.timestamp, record.hash);
+            if token.is_none() && !self.is_read_again(record.position) {
                 self.counts.replayed += 1;
                 continue;
-            };
+            }
             let arrival = Arrival { now, token, position: record.position, timestamp: record.timestamp };
             match record.content {
                 RecordContent::Event(event) => self.route_event(arrival, &event),
                 RecordContent::Erasure { profile_id } => self.erase(arrival, &profile_id),
-                RecordContent::Undecodable(_) if self.leaves_undecodable => {}
+                // Its letter was written when it was read first.
+                RecordContent::Undecodable(_) if self.leaves_undecodable || token.is_none() => {}
                 RecordContent::Undecodable(undecodable) => {
                     self.counts.undecodable[RecordCounts::fault_slot(undecodable.kind)] += 1;
                     self.letter(DeadLetter {
@@ -57,7 +61,12 @@ impl Engine {
                     });
                 }
             }
-            self.release(token);
+            if let Some(token) = token {
+                self.release(token);
+            }
+            if self.reads_again() {
+                self.read_up_to(NextOffset { partition: record.position.partition, offset: record.position.offset + 1 });
+            }
         }
         let counts = std::mem::take(&mut self.counts);
         self.emit(Event::RecordsRouted(counts));
@@ -77,13 +86,17 @@ impl Engine {
     }
 
     fn route_event(&mut self, arrival: Arrival, event: &SegmentEvent) {
-        self.counts.events[RecordCounts::event_slot(event.change)] += 1;
+        if arrival.token.is_some() {
+            self.counts.events[RecordCounts::event_slot(event.change)] += 1;
+        } else {
+            self.counts.read_again += 1;
+        }
         let routes: SmallVec<[Route; 4]> = match (&event.segment_id, &self.router) {
             (Some(segment), Some(router)) => SmallVec::from_slice(router.routes(segment)),
             (None, Some(_)) => self.export_ids().map(|export| Route { export, bit: 0 }).collect(),
             (_, None) => SmallVec::new(),
         };
-        if routes.is_empty() {
+        if routes.is_empty() && arrival.token.is_some() {
             self.counts.filtered += 1;
         }
         for route in routes {
@@ -105,12 +118,18 @@ impl Engine {
             ChangeKind::Exited => segments & !route.bit,
             ChangeKind::Updated => segments,
         };
-        if let Some(id) = found {
-            let known = self.export(route.export).members.member(id).position;
-            if known.partition == arrival.position.partition && arrival.position.offset <= known.offset {
-                self.counts.replayed += 1;
+        match self.telling(arrival.position, arrival.token.is_none(), route.export, route.bit, found) {
+            Telling::Covered => {
+                self.counts.replayed += u32::from(arrival.token.is_some());
                 return;
             }
+            Telling::Facts => {
+                if let Some(id) = found {
+                    self.told_of_segments(arrival, route.export, id, after);
+                }
+                return;
+            }
+            Telling::Everything => {}
         }
         if found.is_none() && event.change != ChangeKind::Entered {
             self.counts.unchanged += 1;
@@ -148,8 +167,7 @@ impl Engine {
         member.segments = after;
         // Whoever enters again after an erasure is a new profile.
         member.erased &= event.change != ChangeKind::Entered;
-        member.position = arrival.position;
-        member.changed_at = arrival.timestamp;
+        member.told_at(arrival.position, arrival.timestamp);
         let old = member.contact;
         let keeps_address = event.change == ChangeKind::Exited && address.is_none();
         let new = match (after, &address) {
@@ -163,24 +181,42 @@ impl Engine {
     }
 
     fn erase(&mut self, arrival: Arrival, profile: &Text) {
-        self.counts.erasures += 1;
+        if arrival.token.is_some() {
+            self.counts.erasures += 1;
+        } else {
+            self.counts.read_again += 1;
+        }
         for export in self.export_ids() {
             let members = &mut self.export_mut(export).members;
             let Some(id) = members.find(profile) else { continue };
-            let member = members.member_mut(id);
-            if member.position.partition == arrival.position.partition && arrival.position.offset <= member.position.offset {
+            let member = members.member(id);
+            if member.covers(arrival.position) {
+                let after = member.segments & !self.erased_again(export, arrival.token.is_none());
+                self.told_of_segments(arrival, export, id, after);
                 continue;
             }
+            let member = members.member_mut(id);
             member.segments = 0;
             member.erased = true;
-            member.position = arrival.position;
-            member.changed_at = arrival.timestamp;
+            member.told_at(arrival.position, arrival.timestamp);
             let (old, former) = (member.contact, member.former.clone());
             self.move_member(arrival, export, id, old, None, None, true);
             for slot in former.iter().copied() {
                 self.reconsider(arrival, export, slot, id, None);
             }
         }
+    }
+
+    /// An event that a member's record covers says which segments it is in, and nothing else.
+    fn told_of_segments(&mut self, arrival: Arrival, export: ExportId, id: MemberId, after: u64) {
+        let member = self.export_mut(export).members.member_mut(id);
+        if member.segments == after {
+            return;
+        }
+        member.segments = after;
+        let old = member.contact;
+        let new = old.filter(|_| after != 0);
+        self.move_member(arrival, export, id, old, new, None, true);
     }
 
     /// Points a member at its contact and finds out what that means for the one it had and the one it has.
@@ -248,23 +284,31 @@ impl Engine {
             self.export_mut(export).members.forget_contact_if_idle(slot);
             return false;
         }
-        self.acks.hold(arrival.token);
-        let mut waiting = self
-            .take_waiting(export, slot)
-            .unwrap_or_else(|| Box::new(Waiting::new(Row::default(), arrival.timestamp, arrival.now.mono)));
+        // What is read again is as old as the wish for it.
+        let since = if arrival.token.is_some() { arrival.timestamp } else { arrival.now.wall };
+        let mut waiting =
+            self.take_waiting(export, slot).unwrap_or_else(|| Box::new(Waiting::new(Row::default(), since, arrival.now.mono)));
         if let Some(row) = row {
             waiting.row = row;
         }
-        if waiting.tokens.is_empty() {
-            let at = self.park_after(arrival.now);
-            waiting.parks_at = self.park_at(at, export, slot);
+        if let Some(token) = arrival.token {
+            self.acks.hold(token);
+            if waiting.tokens.is_empty() {
+                let at = self.park_after(arrival.now);
+                waiting.parks_at = self.park_at(at, export, slot);
+            }
+            waiting.tokens.push(token);
         }
-        waiting.tokens.push(arrival.token);
         if !waiting.touched.contains(&member) {
             waiting.touched.push(member);
         }
         waiting.operation = if in_flight { None } else { operation };
+        let touched = waiting.touched.clone();
         self.put_waiting(export, slot, waiting);
+        if arrival.token.is_none() {
+            // Its event is settled: the row is in the state from the next transaction on.
+            self.settle_with_sharers(export, slot, Tokens::new(), &touched);
+        }
         true
     }
 

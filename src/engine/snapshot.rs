@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub records_unsettled: u64,
     /// Why reading is paused, if it is.
     pub paused: Option<PauseReason>,
+    /// Offsets that are still to be read again before segments that are routed anew are handed over.
+    pub left_to_read: u64,
     /// Why nothing moves at all, if nothing does.
     pub held: Option<HoldReason>,
     /// Milliseconds until calls may begin: the owner before died, and a request of it may still be under way.

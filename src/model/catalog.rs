@@ -105,6 +105,8 @@ pub struct Export {
     pub no_address: NoAddress,
     /// What an exit from the last segment does.
     pub on_exit: OnExit,
+    /// Where the events come from that were there before a segment was routed.
+    pub backfill: Backfill,
     /// Ways to remove that are allowed, in the operator's order.
     pub removal_strategies: Vec<RemovalStrategy>,
     /// Profiles (rows of adds, updates and removals) in any 60 minutes; `None` is unlimited.
@@ -157,6 +159,16 @@ pub enum NoAddress {
     Skip,
     /// Dead-lettered.
     DeadLetter,
+}
+
+/// What becomes of the events that were in the source before a segment was routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backfill {
+    /// They are read, as far back as the topic reaches.
+    FromSource,
+    /// They do not count.
+    None,
 }
 
 /// What an exit from the last segment does.

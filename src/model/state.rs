@@ -84,6 +84,8 @@ pub struct Header {
     pub partitions: Vec<PartitionHeader>,
     /// What was routed when these offsets were settled.
     pub routed: Vec<RoutedExport>,
+    /// What had been routed before and was not any more: its facts are kept.
+    pub stopped: Vec<StoppedExport>,
 }
 
 /// Where one source partition stands.
@@ -119,6 +121,29 @@ pub struct RoutedExport {
     pub mapping_hash: u64,
     /// Its segments, sorted.
     pub segments: Vec<Text>,
+}
+
+/// What had been routed of an export before, and no longer is: by another configuration, or because the export may not
+/// run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StoppedExport {
+    /// Its name.
+    pub export: Text,
+    /// Its connection's name then.
+    pub connection: Text,
+    /// Its list as configured then.
+    pub list: Text,
+    /// Its segments that stopped.
+    pub segments: Vec<StoppedSegment>,
+}
+
+/// A segment that is no longer routed to an export.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StoppedSegment {
+    /// The segment.
+    pub segment: Text,
+    /// Up to where its events are part of the facts that are kept.
+    pub at: Vec<NextOffset>,
 }
 
 /// One profile in one export, as one cut: what is wanted as of a position, what was applied, what was refused.

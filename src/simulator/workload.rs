@@ -6,8 +6,8 @@ use crate::model::{
     Text,
     call::ContactStatus,
     catalog::{
-        Application, ApplicationId, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef, Mapping,
-        NoAddress, OnExit, RemovalStrategy, Timing,
+        Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
+        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
     },
     event::{ChangeKind, DecodeFault, RawRecord, RecordContent, SegmentEvent, SourceRecord, Undecodable},
     hash,
@@ -220,6 +220,7 @@ fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
         mapping,
         no_address: if rng.bool() { NoAddress::Skip } else { NoAddress::DeadLetter },
         on_exit: if rng.u32(..8) == 0 { OnExit::Keep } else { OnExit::Remove },
+        backfill: Backfill::FromSource,
         removal_strategies,
         profiles_per_hour_max: (rng.u32(..8) != 0).then_some(1_000_000),
         weight: 1,

@@ -55,6 +55,7 @@ pub struct Telemetry {
     pub(super) token_expiry_seconds: GaugeVec,
     pub(super) records_unsettled: IntGaugeVec,
     pub(super) buffered_bytes: IntGaugeVec,
+    pub(super) backfill_offsets_left: IntGaugeVec,
     pub(super) lag_records: IntGaugeVec,
     pub(super) watermark: IntGaugeVec,
     pub(super) owner: IntGaugeVec,
@@ -218,6 +219,11 @@ impl Telemetry {
             ),
             records_unsettled: make.counts("listkeeper_records_unsettled", "Delivered records that are not settled", &["shard"]),
             buffered_bytes: make.counts("listkeeper_buffered_bytes", "Bytes of rows and addresses that wait", &["shard"]),
+            backfill_offsets_left: make.counts(
+                "listkeeper_backfill_offsets_left",
+                "Offsets of the source that are still to be read again for segments that are routed anew",
+                &["shard"],
+            ),
             lag_records: make.counts(
                 "listkeeper_lag_records",
                 "Records between the watermark and the end of the source",
@@ -270,6 +276,7 @@ impl Telemetry {
             &self.activities_open,
             &self.records_unsettled,
             &self.buffered_bytes,
+            &self.backfill_offsets_left,
             &self.lag_records,
             &self.watermark,
             &self.owner,

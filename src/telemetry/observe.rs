@@ -116,6 +116,26 @@ impl Telemetry {
                 self.batches_given_up.inc();
                 tracing::warn!(%batch, "a batch without an answer was not found; its contacts are sent again");
             }
+            Event::SegmentsStopped { export, segments } => {
+                tracing::warn!(
+                    %export,
+                    segments,
+                    "segments are routed no more; who was on the list because of them alone leaves, unless the export itself is gone"
+                );
+            }
+            Event::BackfillBegan { export, segments, records, lost } => {
+                let name = catalog.export(*export).name.as_str();
+                tracing::info!(export = name, segments, records, "segments are routed anew: the source is read again for them");
+                if *lost {
+                    tracing::warn!(
+                        export = name,
+                        "the source has lost events of these segments since they were routed last: have the producer send them again"
+                    );
+                }
+            }
+            Event::BackfillEnded { export } => {
+                tracing::info!(export = catalog.export(*export).name.as_str(), "what was read again is routed from here on");
+            }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
                 let until = until
@@ -222,6 +242,7 @@ impl Telemetry {
         }
         self.records_unsettled.with_label_values(&[&shard]).set(number(view.records_unsettled));
         self.buffered_bytes.with_label_values(&[&shard]).set(number(view.buffered_bytes));
+        self.backfill_offsets_left.with_label_values(&[&shard]).set(number(view.left_to_read));
     }
 
     fn count_records(&self, counts: &RecordCounts) {
@@ -238,6 +259,7 @@ impl Telemetry {
         count("erasure", counts.erasures);
         count("filtered", counts.filtered);
         count("unchanged", counts.unchanged);
+        count("read_again", counts.read_again);
         count("replayed", counts.replayed);
         count("without_address", counts.without_address);
         count("invalid_address", counts.invalid_address);
@@ -311,8 +333,8 @@ mod tests {
             batch::{BatchName, CutReason, Operation},
             call::CallKind,
             catalog::{
-                Application, ApplicationId, ClientIdHash, Connection, ConnectionId, Export, FieldId, ListRef, Mapping, NoAddress,
-                OnExit, RemovalStrategy, Timing,
+                Application, ApplicationId, Backfill, ClientIdHash, Connection, ConnectionId, Export, FieldId, ListRef, Mapping,
+                NoAddress, OnExit, RemovalStrategy, Timing,
             },
             position::PartitionId,
         },
@@ -344,6 +366,7 @@ mod tests {
                 mapping,
                 no_address: NoAddress::Skip,
                 on_exit: OnExit::Keep,
+                backfill: Backfill::FromSource,
                 removal_strategies: vec![RemovalStrategy::Scan],
                 profiles_per_hour_max: None,
                 weight: 1,

@@ -6,7 +6,7 @@ use crate::model::{
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
-        SettledRecord,
+        SettledRecord, StoppedExport, StoppedSegment,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -57,6 +57,18 @@ pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) {
         write_hash(out, routed.mapping_hash);
         write_array(out, &routed.segments, |out, segment| write_text(out, segment));
     });
+    write_array(out, &header.stopped, |out, stopped| {
+        write_text(out, &stopped.export);
+        write_text(out, &stopped.connection);
+        write_text(out, &stopped.list);
+        write_array(out, &stopped.segments, |out, segment| {
+            write_text(out, &segment.segment);
+            write_array(out, &segment.at, |out, next| {
+                write_long(out, i64::from(next.partition.0));
+                write_long(out, next.offset);
+            });
+        });
+    });
 }
 
 pub(super) fn read_header(reader: &mut Reader<'_>) -> Read<Header> {
@@ -79,6 +91,21 @@ pub(super) fn read_header(reader: &mut Reader<'_>) -> Read<Header> {
                 list: reader.text()?,
                 mapping_hash: read_hash(reader)?,
                 segments: reader.array(Reader::text)?,
+            })
+        })?,
+        stopped: reader.appended(|reader| reader.array(read_stopped))?,
+    })
+}
+
+fn read_stopped(reader: &mut Reader<'_>) -> Read<StoppedExport> {
+    Ok(StoppedExport {
+        export: reader.text()?,
+        connection: reader.text()?,
+        list: reader.text()?,
+        segments: reader.array(|reader| {
+            Ok(StoppedSegment {
+                segment: reader.text()?,
+                at: reader.array(|reader| Ok(NextOffset { partition: PartitionId(reader.number()?), offset: reader.long()? }))?,
             })
         })?,
     })

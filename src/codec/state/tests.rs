@@ -9,7 +9,7 @@ use crate::model::{
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
-        SettledRecord,
+        SettledRecord, StoppedExport, StoppedSegment,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -72,8 +72,25 @@ fn header() -> impl Strategy<Value = Header> {
     let routed = (text(), text(), text(), any::<u64>(), proptest::collection::vec(text(), 0..3)).prop_map(
         |(export, connection, list, mapping_hash, segments)| RoutedExport { export, connection, list, mapping_hash, segments },
     );
-    (millis(), any::<bool>(), proptest::collection::vec(partition, 0..3), proptest::collection::vec(routed, 0..3))
-        .prop_map(|(written_at, ended, partitions, routed)| Header { format: 1, written_at, ended, partitions, routed })
+    let next = position().prop_map(|at| NextOffset { partition: at.partition, offset: at.offset });
+    let segment = (text(), proptest::collection::vec(next, 0..3)).prop_map(|(segment, at)| StoppedSegment { segment, at });
+    let stopped = (text(), text(), text(), proptest::collection::vec(segment, 0..3))
+        .prop_map(|(export, connection, list, segments)| StoppedExport { export, connection, list, segments });
+    (
+        millis(),
+        any::<bool>(),
+        proptest::collection::vec(partition, 0..3),
+        proptest::collection::vec(routed, 0..3),
+        proptest::collection::vec(stopped, 0..3),
+    )
+        .prop_map(|(written_at, ended, partitions, routed, stopped)| Header {
+            format: 1,
+            written_at,
+            ended,
+            partitions,
+            routed,
+            stopped,
+        })
 }
 
 fn batch() -> impl Strategy<Value = BatchChunk> {
@@ -160,6 +177,15 @@ proptest! {
         value[0] = 2;
         value.extend(more);
         prop_assert_eq!(decode(&key, Some(&value)), Ok(change));
+    }
+
+    /// A version before wrote no such field: its default is read.
+    #[test]
+    fn a_header_of_the_version_before_is_read(header in header()) {
+        let header = Header { stopped: Vec::new(), ..header };
+        let (key, mut value) = encode(&StateChange { key: StateKey::Header, value: Some(StateValue::Header(header.clone())) });
+        value.pop();
+        prop_assert_eq!(decode(&key, Some(&value)).map(|change| change.value), Ok(Some(StateValue::Header(header))));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
+mod backfill;
 mod calls;
 mod life;
 mod lists;
@@ -15,8 +16,8 @@ use crate::model::{
     activity::{Activity, ActivityCounts, ActivityState},
     call::{Answer, Contact, ContactStatus, Cursor, Disposition, Outcome, Page, Refusal, Request},
     catalog::{
-        Application, ApplicationId, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef, Mapping,
-        NoAddress, OnExit, RemovalStrategy, Timing,
+        Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
+        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
     },
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{NextOffset, PartitionId, Position},
@@ -25,7 +26,7 @@ use crate::model::{
 };
 
 use super::{
-    Beginning, Engine, Input, Output, PartitionBeginning,
+    Beginning, Engine, Event, Input, Output, PartitionBeginning,
     input::TokenOutcome,
     output::{Call, Commit, ReadToken},
 };
@@ -64,6 +65,7 @@ fn catalog() -> Catalog {
             },
             no_address: NoAddress::Skip,
             on_exit: OnExit::Remove,
+            backfill: Backfill::FromSource,
             removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
             profiles_per_hour_max: Some(1_000_000),
             weight: 1,
@@ -84,6 +86,9 @@ struct Stage {
     calls: Vec<Call>,
     commits: Vec<Commit>,
     next_record: i64,
+    /// What was written to the source through this stage.
+    log: Vec<SourceRecord>,
+    events: Vec<Event>,
     /// What the looks for a token find, in turn; after these, one that lasts.
     tokens: Vec<TokenOutcome>,
     token_reads: Vec<ReadToken>,
@@ -105,7 +110,7 @@ impl Stage {
         let partition =
             PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000, settled_hash: None };
         let begun = engine.begin(now, &Beginning { partitions: vec![partition], fenced_at: now.mono });
-        assert_eq!(begun, Ok(vec![start]));
+        let reads_from = begun.expect("state and source agree")[0].offset;
         let mut stage = Self {
             engine,
             now,
@@ -113,7 +118,9 @@ impl Stage {
             offset: start.offset,
             calls: Vec::new(),
             commits: Vec::new(),
-            next_record: start.offset,
+            next_record: reads_from,
+            log: Vec::new(),
+            events: Vec::new(),
             tokens: Vec::new(),
             token_reads: Vec::new(),
             drained: false,
@@ -141,7 +148,8 @@ impl Stage {
                     self.engine.handle_input(self.now, input);
                 }
                 Output::Drained => self.drained = true,
-                Output::Event(_) | Output::Pause { .. } | Output::Resume { .. } => {}
+                Output::Event(event) => self.events.push(event),
+                Output::Pause { .. } | Output::Resume { .. } => {}
             }
         }
         if !self.commits.is_empty() {
@@ -185,9 +193,18 @@ impl Stage {
             occurred_at: None,
             values: Box::new(values),
         };
+        self.arrives(RecordContent::Event(event));
+    }
+
+    fn erase(&mut self, profile: &str) {
+        self.arrives(RecordContent::Erasure { profile_id: profile.into() });
+    }
+
+    fn arrives(&mut self, content: RecordContent) {
         let position = Position { partition: P, offset: self.next_record };
         self.next_record += 1;
-        let record = SourceRecord { position, timestamp: self.now.wall, hash: 0, content: RecordContent::Event(event) };
+        let record = SourceRecord { position, timestamp: self.now.wall, hash: 0, content };
+        self.log.push(record.clone());
         self.engine.handle_input(self.now, Input::Records(vec![record]));
         self.drain();
     }
