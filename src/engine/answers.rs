@@ -30,7 +30,7 @@ const AFTER_MIDNIGHT_MS: i64 = 900_000;
 const REFRESH_AGAIN_MS: i64 = 60_000;
 
 /// Whether a listing was refused in a way that its cursor may explain: it is begun again.
-fn is_stale(outcome: &Outcome) -> bool {
+pub(super) fn is_stale(outcome: &Outcome) -> bool {
     matches!(
         outcome,
         Outcome::Refused(Refusal { disposition: Disposition::Invalid | Disposition::NotFound | Disposition::Conflict, .. })
@@ -130,6 +130,7 @@ impl Engine {
             },
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),
             Purpose::CreateList(export) => self.on_list_created(now, export, outcome),
+            Purpose::ReadExisting(export) => self.on_existing(export, outcome),
         }
     }
 
@@ -139,9 +140,11 @@ impl Engine {
                 self.batches.get(number).map(|batch| batch.export)
             }
             Purpose::PollAll(..) => None,
-            Purpose::Scan(export) | Purpose::LookUp(export, _, _) | Purpose::FindList(export) | Purpose::CreateList(export) => {
-                Some(*export)
-            }
+            Purpose::Scan(export)
+            | Purpose::LookUp(export, _, _)
+            | Purpose::FindList(export)
+            | Purpose::CreateList(export)
+            | Purpose::ReadExisting(export) => Some(*export),
         }
     }
 
@@ -213,7 +216,12 @@ impl Engine {
                     HoldReason::RequestRejected
                 };
                 match call.purpose {
-                    Purpose::Post(_) | Purpose::Scan(_) | Purpose::LookUp(..) | Purpose::FindList(_) | Purpose::CreateList(_) => {
+                    Purpose::Post(_)
+                    | Purpose::Scan(_)
+                    | Purpose::LookUp(..)
+                    | Purpose::FindList(_)
+                    | Purpose::CreateList(_)
+                    | Purpose::ReadExisting(_) => {
                         if let Some(export) = self.export_of(&call.purpose) {
                             self.export_mut(export).held = Some((reason, until));
                         }
@@ -497,7 +505,10 @@ impl Engine {
         // Anything but the list itself: its name is looked for again, which also finds what an unknown outcome made.
         self.export_mut(export).list_call = false;
         match outcome {
-            Outcome::Answered(Answer::List(list)) => self.resolve_list(export, &list),
+            Outcome::Answered(Answer::List(list)) => {
+                self.has_no_existing_members(export);
+                self.resolve_list(export, &list);
+            }
             // Taken, although it was not found: if it is not found again, a person has to look.
             Outcome::Refused(Refusal { disposition: Disposition::Conflict, .. }) => {
                 self.export_mut(export).list_conflict = true;
@@ -510,8 +521,12 @@ impl Engine {
         let state = self.export_mut(export);
         state.list = Some(list.list_id);
         state.members_shown = list.membership_count.unwrap_or(0);
+        let empty = list.membership_count == Some(0);
         state.record_due = true;
         self.journal.moved = true;
+        if empty {
+            self.has_no_existing_members(export);
+        }
     }
 
     pub(super) fn on_token_read(&mut self, now: Now, refresh: RefreshId, id: ConnectionId, token: TokenOutcome) {

@@ -119,9 +119,17 @@ impl Engine {
                     let state = self.export_mut(id);
                     state.list = state.list.or(record.list);
                     state.rows_by_minute = record.rows_by_minute.into_iter().collect();
+                    if record.existing_read {
+                        state.existing.restore_read();
+                    }
                 }
             }
-            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. }, _) => {}
+            (StateKey::Protected { export, .. }, Some(StateValue::Protected(hashes))) => {
+                if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
+                    self.export_mut(id).existing.restore(hashes);
+                }
+            }
+            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Protected { .. }, _) => {}
         }
     }
 
@@ -364,7 +372,13 @@ impl Engine {
 
     /// Derives what is to be sent from what is wanted and what was applied.
     fn begin_export(&mut self, now: Now, export: ExportId, rows_fit: bool) {
-        let slots: Vec<_> = self.export(export).members.contacts().map(|(slot, _)| slot).collect();
+        let state = self.export_mut(export);
+        // A version that did not read them has put members there: they can no longer be told apart.
+        if state.members.on_list() > 0 {
+            state.existing.restore_read();
+        }
+        state.existing.begin();
+        let slots: Vec<_> = state.members.contacts().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.settle_owner(export, slot);
             for (member, _) in self.restored.claims.remove(&(export, slot)).unwrap_or_default() {

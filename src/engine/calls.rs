@@ -39,6 +39,8 @@ pub(super) enum Purpose {
     FindList(ExportId),
     /// Creates it.
     CreateList(ExportId),
+    /// Pages through the members that an export's list had before.
+    ReadExisting(ExportId),
 }
 
 /// A call under way.
@@ -161,6 +163,7 @@ impl Engine {
             self.post_batches(now);
             for export in self.export_ids() {
                 self.find_list(now, export);
+                self.read_existing(now, export);
                 self.find_ids(now, export);
             }
         }
@@ -399,7 +402,7 @@ impl Engine {
         self.lease_until.since_ms(now.mono) > 100
     }
 
-    fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
+    pub(super) fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
         let application = self.catalog.connection(id).application;
         let connection = &self.connections[usize::from(id.0)];
         if now.mono < self.first_call_at || connection.held.is_some() || !connection.token.works(now) {
@@ -445,7 +448,7 @@ impl Engine {
         }
     }
 
-    fn call(&mut self, now: Now, connection: ConnectionId, permit: Permit, request: Request, purpose: Purpose) {
+    pub(super) fn call(&mut self, now: Now, connection: ConnectionId, permit: Permit, request: Request, purpose: Purpose) {
         self.next_call += 1;
         let call = CallId(self.next_call);
         let application = self.catalog.connection(connection).application;
@@ -509,6 +512,9 @@ impl Engine {
         if !export.starts_at_once {
             return Some(HoldReason::NotStarted);
         }
-        self.routing_hold(id).or(self.export(id).held.map(|(reason, _)| reason))
+        let state = self.export(id);
+        let unread = state.list.is_some() && self.waiting_of(id) > 0 && !state.existing.is_read();
+        let unread = unread.then_some(HoldReason::ListUnread);
+        self.routing_hold(id).or(self.export(id).held.map(|(reason, _)| reason)).or(unread)
     }
 }

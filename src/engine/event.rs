@@ -117,6 +117,13 @@ pub enum Event {
         /// The export.
         export: ExportId,
     },
+    /// The members that a list had before were read: they are never removed.
+    ExistingMembersRead {
+        /// The list's export.
+        export: ExportId,
+        /// How many.
+        contacts: u64,
+    },
     /// A row was refused for good.
     RowsRefused {
         /// Their export.
@@ -294,6 +301,8 @@ pub enum HoldReason {
     HeaderDisagrees,
     /// Segments that are routed anew are read again.
     Backfill,
+    /// The members that the list had before are not read yet.
+    ListUnread,
     /// The export's list or connection is not the one that its facts are of.
     ListChanged,
     /// The source has lost records that were not read yet.
@@ -326,6 +335,7 @@ impl HoldReason {
             Self::Throttled => "throttled",
             Self::HeaderDisagrees => "header_disagrees",
             Self::Backfill => "backfill",
+            Self::ListUnread => "list_unread",
             Self::ListChanged => "list_changed",
             Self::RetentionGap => "retention_gap",
             Self::StateGone => "state_gone",
@@ -367,6 +377,9 @@ impl HoldReason {
             }
             Self::Backfill => {
                 "the source is read again for segments that were added, or whose mapping changed: what is to be sent waits until that is done, and goes on by itself"
+            }
+            Self::ListUnread => {
+                "the members that the list had before are read once, so that they are never removed: it goes on by itself"
             }
             Self::ListChanged => {
                 "the export's list or connection is another than before: put it back, or give the new list to an export of another name"

@@ -43,6 +43,8 @@ pub const CALLS_RESERVED: u32 = 40;
 pub const CLOCK_CALLS: u32 = 5;
 /// Calls of a day that no batch may take: polls, looks and tokens go on with them.
 pub const LANE_CALLS: u32 = 100;
+/// Addresses, hashed, of one state record of those that a list had before: about 100 kB.
+pub const PROTECTED_BUCKET: usize = 10_000;
 /// A change waits at least this long for others that go with it.
 pub const LINGER_MIN_MS: u64 = 1_000;
 /// A change waits at most this long while calls are left.

@@ -25,6 +25,7 @@ mod backfill;
 mod begin;
 mod calls;
 mod coalescer;
+mod existing;
 mod few;
 mod journal;
 mod membership;
@@ -161,6 +162,8 @@ struct ExportState {
     /// Consent is recorded and it was started: its segments are routed.
     routed: bool,
     members: Membership,
+    /// Who was on the list before.
+    existing: existing::Existing,
     imports: Queue,
     removals: Removals,
     finding: Finding,
@@ -369,6 +372,7 @@ impl ExportState {
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
             members: Membership::new(seed, &export.segments),
+            existing: existing::Existing::default(),
             imports: Queue::default(),
             removals: Removals::default(),
             finding: Finding::Idle,

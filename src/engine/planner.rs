@@ -85,7 +85,13 @@ impl Engine {
     fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
         let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !waits || !state.routed || state.list.is_none() || state.held.is_some() || self.routing_hold(export).is_some() {
+        if !waits
+            || !state.routed
+            || state.list.is_none()
+            || state.held.is_some()
+            || self.routing_hold(export).is_some()
+            || !state.existing.is_read()
+        {
             return false;
         }
         let connection = &self.connections[usize::from(state.connection.0)];

@@ -270,6 +270,7 @@ impl Engine {
 
     /// Finds out what is to be sent of a contact after an event. True when the event has to wait for it.
     fn reconsider(&mut self, arrival: Arrival, export: ExportId, slot: ContactSlot, member: MemberId, row: Option<Row>) -> bool {
+        self.let_go(export, slot);
         let Some(contact) = self.export(export).members.contact_if(slot) else { return false };
         let in_flight = contact.in_flight.is_some();
         let row = row.or_else(|| match (&contact.waiting, contact.in_flight) {
@@ -410,6 +411,7 @@ impl Engine {
 
     /// After an activity, or a restore: decides anew what is to be sent of a contact.
     pub(super) fn decide(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
+        self.let_go(export, slot);
         let Some(contact) = self.export(export).members.contact_if(slot) else { return };
         if contact.in_flight.is_some() {
             return;

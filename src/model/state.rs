@@ -45,6 +45,13 @@ pub enum StateKey {
         /// The export's name.
         export: Text,
     },
+    /// Some of the addresses, hashed, that were on an export's list before its first batch.
+    Protected {
+        /// The export's name.
+        export: Text,
+        /// Which part of them, from 0.
+        bucket: u32,
+    },
 }
 
 /// One change of the state: a record, or `None` where its key is forgotten.
@@ -69,6 +76,8 @@ pub enum StateValue {
     Ledger(LedgerRecord),
     /// See [`ExportRecord`].
     Export(ExportRecord),
+    /// `hash::text_hash` of addresses, ascending.
+    Protected(Vec<u64>),
 }
 
 /// The shard's header, written in every transaction.
@@ -241,6 +250,8 @@ pub struct ExportRecord {
     pub list: Option<ListId>,
     /// Rows of completed activities in each of the last 60 minutes: minute since 1970 and rows.
     pub rows_by_minute: Vec<(i64, u64)>,
+    /// Whether the members that the list had before were read: they are in records of their own.
+    pub existing_read: bool,
 }
 
 /// The partition's committed position in a header.

@@ -228,7 +228,8 @@ fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
     }
 }
 
-/// Members that are not ours, and contacts that have opted out or were deleted. None of them is a profile of the source.
+/// Members that are not ours, and contacts that have opted out or were deleted. Of the latter none is a profile of the
+/// source.
 fn planted(rng: &mut Rng, connections: usize, exports: &[Export], lists: &[ListPlan]) -> Vec<Vec<Planted>> {
     let mut accounts = vec![Vec::new(); connections];
     for (index, export) in exports.iter().enumerate() {
@@ -236,6 +237,11 @@ fn planted(rng: &mut Rng, connections: usize, exports: &[Export], lists: &[ListP
         let members = if matches!(lists[index], ListPlan::Created(_)) { 0 } else { rng.u32(..6) };
         for member in 0..members {
             let address = format!("{CANARY}.foreign{index}.{member}@example.org").into();
+            account.push(Planted { address, status: ContactStatus::Active, export: Some(index) });
+        }
+        // Some of them are profiles of the source, which enter and leave like everybody.
+        if members > 0 && rng.bool() {
+            let address = format!("{CANARY}{}@example.com", rng.usize(..5)).into();
             account.push(Planted { address, status: ContactStatus::Active, export: Some(index) });
         }
     }

@@ -136,6 +136,10 @@ impl Telemetry {
             Event::BackfillEnded { export } => {
                 tracing::info!(export = catalog.export(*export).name.as_str(), "what was read again is routed from here on");
             }
+            Event::ExistingMembersRead { export, contacts } => {
+                let name = catalog.export(*export).name.as_str();
+                tracing::info!(export = name, contacts, "the members that the list had before were read: they are never removed");
+            }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
                 let until = until

@@ -48,6 +48,7 @@ pub fn encode_key(key: &StateKey) -> Vec<u8> {
         StateKey::Batch { name, chunk } => format!("batch/{}/{chunk}", escape(&name.0)),
         StateKey::Ledger { application } => format!("ledger/{application}"),
         StateKey::Export { export } => format!("export/{}", escape(export)),
+        StateKey::Protected { export, bucket } => format!("protected/{}/{bucket}", escape(export)),
     };
     text.into_bytes()
 }
@@ -61,6 +62,7 @@ pub fn encode_value(value: &StateValue, out: &mut Vec<u8>) {
         StateValue::Batch(chunk) => records::write_batch(out, chunk),
         StateValue::Ledger(ledger) => records::write_ledger(out, *ledger),
         StateValue::Export(export) => records::write_export(out, export),
+        StateValue::Protected(hashes) => records::write_hashes(out, hashes),
     }
 }
 
@@ -80,6 +82,7 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<StateChange, StateFaul
             StateKey::Batch { .. } => StateValue::Batch(records::read_batch(&mut reader)?),
             StateKey::Ledger { .. } => StateValue::Ledger(records::read_ledger(&mut reader)?),
             StateKey::Export { .. } => StateValue::Export(records::read_export(&mut reader)?),
+            StateKey::Protected { .. } => StateValue::Protected(records::read_hashes(&mut reader)?),
         })
     });
     match read {
@@ -102,6 +105,7 @@ const fn kind(key: &StateKey) -> &'static str {
         StateKey::Batch { .. } => "batch",
         StateKey::Ledger { .. } => "ledger",
         StateKey::Export { .. } => "export",
+        StateKey::Protected { .. } => "protected",
     }
 }
 
@@ -119,6 +123,7 @@ fn decode_key(key: &[u8]) -> Result<StateKey, StateFault> {
             StateKey::Ledger { application: ClientIdHash(hash) }
         }
         "export" => StateKey::Export { export: part()? },
+        "protected" => StateKey::Protected { export: part()?, bucket: part()?.parse().map_err(|_| StateFault::Key)? },
         other if other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
             return Err(StateFault::Kind(other.to_owned()));
         }

@@ -223,11 +223,21 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
         write_long(out, *minute);
         write_long(out, i64::try_from(*rows).unwrap_or(i64::MAX));
     });
+    write_flag(out, export.existing_read);
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
     Ok(ExportRecord {
         list: reader.option(Reader::id)?,
         rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
+        existing_read: reader.appended(Reader::flag)?,
     })
+}
+
+pub(super) fn write_hashes(out: &mut Vec<u8>, hashes: &[u64]) {
+    write_array(out, hashes, |out, hash| write_hash(out, *hash));
+}
+
+pub(super) fn read_hashes(reader: &mut Reader<'_>) -> Read<Vec<u64>> {
+    reader.array(read_hash)
 }

@@ -117,8 +117,11 @@ fn change() -> impl Strategy<Value = StateChange> {
         calls,
         calls_next_day,
     });
-    let export = (proptest::option::of(any::<u128>()), proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4))
-        .prop_map(|(list, rows_by_minute)| ExportRecord { list: list.map(ListId::from_u128), rows_by_minute });
+    let minutes = proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4);
+    let export =
+        ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
+            ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
+        });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
         (text(), text(), member())
@@ -128,6 +131,8 @@ fn change() -> impl Strategy<Value = StateChange> {
         (any::<u64>(), ledger)
             .prop_map(|(hash, value)| (StateKey::Ledger { application: ClientIdHash(hash) }, StateValue::Ledger(value))),
         (text(), export).prop_map(|(export, value)| (StateKey::Export { export }, StateValue::Export(value))),
+        (text(), any::<u32>(), proptest::collection::vec(any::<u64>(), 0..9))
+            .prop_map(|(export, bucket, hashes)| (StateKey::Protected { export, bucket }, StateValue::Protected(hashes))),
     ]
     .prop_map(|(key, value)| StateChange { key, value: Some(value) })
 }
@@ -139,6 +144,7 @@ fn schema(kind: &str) -> Schema {
         "batch" => include_str!("../../../schemas/state/batch.avsc"),
         "ledger" => include_str!("../../../schemas/state/ledger.avsc"),
         "export" => include_str!("../../../schemas/state/export.avsc"),
+        "protected" => include_str!("../../../schemas/state/protected.avsc"),
         other => panic!("no schema of {other}"),
     };
     Schema::parse_str(text).unwrap()
@@ -203,7 +209,7 @@ proptest! {
     /// Every kind of key with bytes at random behind the version, hostile lengths and counts among them.
     #[test]
     fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..200), key in proptest::collection::vec(any::<u8>(), 0..40)) {
-        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e"] {
+        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e", "protected/e/0"] {
             drop(decode(kind.as_bytes(), Some(&value)));
             drop(decode(kind.as_bytes(), Some(&[&[1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], value.as_slice()].concat())));
         }

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod calls;
+mod existing;
 mod life;
 mod lists;
 mod parking;
@@ -21,7 +22,7 @@ use crate::model::{
     },
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{NextOffset, PartitionId, Position},
-    state::StateChange,
+    state::{ExportRecord, StateChange, StateKey, StateValue},
     time::{Mono, Now, UnixMillis},
 };
 
@@ -100,7 +101,18 @@ impl Stage {
         Self::begin_with(catalog(), state, offset, wall)
     }
 
+    /// Lists whose members from before were read.
     fn begin_with(catalog: Catalog, state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
+        let read = ExportRecord { existing_read: true, ..ExportRecord::default() };
+        let known = |name: &Text| state.iter().any(|change| change.key == StateKey::Export { export: name.clone() });
+        let exports = catalog.exports.iter().map(|export| export.name.clone()).filter(|name| !known(name));
+        let read =
+            exports.map(|export| StateChange { key: StateKey::Export { export }, value: Some(StateValue::Export(read.clone())) });
+        let state = read.collect::<Vec<_>>().into_iter().chain(state).collect();
+        Self::begin_bare(catalog, state, offset, wall)
+    }
+
+    fn begin_bare(catalog: Catalog, state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
         let mut engine = Engine::new(Arc::new(catalog), 1);
         for change in &state {
             engine.restore(change.clone());

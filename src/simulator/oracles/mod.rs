@@ -54,6 +54,12 @@ impl Sight<'_> {
         &self.vendors[usize::from(self.catalog.exports[export].connection.0)]
     }
 
+    /// Whether an address was on the list of an export before anything happened: it is not ours.
+    fn was_there(&self, export: usize, address: &Text) -> bool {
+        let account = &self.scenario.contacts[usize::from(self.catalog.exports[export].connection.0)];
+        account.iter().any(|planted| planted.export == Some(export) && planted.address == *address)
+    }
+
     /// The addresses on the list of an export, sorted.
     fn members(&self, export: usize) -> Vec<Text> {
         self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()

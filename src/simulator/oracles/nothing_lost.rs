@@ -112,9 +112,12 @@ impl NothingLost {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);
                 others.flat_map(|(_, wishes)| wishes).any(wants)
             };
+            let was_there = || sight.was_there(export, known);
             let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
             let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
-            if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others())) {
+            if as_wished
+                || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others() || was_there()))
+            {
                 continue;
             }
             let detail = format!(

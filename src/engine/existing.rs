@@ -1,0 +1,135 @@
+//! Members that were on a list before Listkeeper first sent to it: read once, never removed.
+//!
+//! Why before the first batch and not when somebody is to leave: by then nothing tells whom we put on the list and who was
+//! there already.
+
+use crate::model::{
+    Text,
+    call::{Answer, Cursor, Outcome, Request},
+    catalog::ExportId,
+    hash::text_hash,
+    state::{StateChange, StateKey, StateValue},
+    time::Now,
+};
+
+use super::{
+    Engine, Event,
+    answers::is_stale,
+    calls::Purpose,
+    limits::{LANE_CALLS, PROTECTED_BUCKET},
+    membership::{ContactSlot, Known},
+};
+
+/// What is known of a list's members from before.
+#[derive(Debug, Default)]
+pub(super) struct Existing {
+    /// All pages were read.
+    read: bool,
+    /// Where the page before ended.
+    cursor: Option<Cursor>,
+    /// A page is asked for.
+    under_way: bool,
+    /// Hashes of their addresses; ascending once all were read.
+    protected: Vec<u64>,
+    /// Records of the state that name them are to be written.
+    unwritten: bool,
+}
+
+impl Existing {
+    /// The state says that they were read.
+    pub(super) fn restore_read(&mut self) {
+        self.read = true;
+    }
+
+    /// All records of the state were taken.
+    pub(super) fn begin(&mut self) {
+        self.protected.sort_unstable();
+    }
+
+    /// Some of them, as the state has them.
+    pub(super) fn restore(&mut self, hashes: Vec<u64>) {
+        self.protected.extend(hashes);
+    }
+
+    /// Whether all of them are known.
+    pub(super) fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// Whether an address was on the list before.
+    pub(super) fn protects(&self, address: &str) -> bool {
+        !self.protected.is_empty() && self.protected.binary_search(&text_hash(address)).is_ok()
+    }
+
+    /// The records that tell the next term, once.
+    pub(super) fn take_records(&mut self, export: &Text, changes: &mut Vec<StateChange>) {
+        if !std::mem::take(&mut self.unwritten) {
+            return;
+        }
+        for (bucket, hashes) in (0..).zip(self.protected.chunks(PROTECTED_BUCKET)) {
+            let key = StateKey::Protected { export: export.clone(), bucket };
+            changes.push(StateChange { key, value: Some(StateValue::Protected(hashes.to_vec())) });
+        }
+    }
+}
+
+impl Engine {
+    /// A list that we made, or that has no members, has none from before.
+    pub(super) fn has_no_existing_members(&mut self, export: ExportId) {
+        self.export_mut(export).existing.read = true;
+    }
+
+    /// Reads the next page of a list's members from before, when something waits to be sent.
+    pub(super) fn read_existing(&mut self, now: Now, export: ExportId) {
+        let state = self.export(export);
+        let waits = state.imports.live > 0 || state.removals.live() > 0;
+        let (connection, Some(list)) = (state.connection, state.list) else { return };
+        if state.existing.read || state.existing.under_way || !waits || !state.routed || state.held.is_some() {
+            return;
+        }
+        let cursor = state.existing.cursor.clone();
+        let Some(permit) = self.permit(now, connection, LANE_CALLS) else { return };
+        self.export_mut(export).existing.under_way = true;
+        self.call(now, connection, permit, Request::ListMembers { list, cursor }, Purpose::ReadExisting(export));
+    }
+
+    /// A page of them came, or did not.
+    pub(super) fn on_existing(&mut self, export: ExportId, outcome: Outcome) {
+        let existing = &mut self.export_mut(export).existing;
+        existing.under_way = false;
+        let stale = is_stale(&outcome);
+        let Outcome::Answered(Answer::Contacts(page)) = outcome else {
+            if stale {
+                existing.cursor = None;
+            }
+            return;
+        };
+        existing.protected.extend(page.items.iter().map(|contact| text_hash(&contact.address)));
+        existing.cursor = page.next;
+        if existing.cursor.is_some() {
+            return;
+        }
+        existing.read = true;
+        existing.protected.sort_unstable();
+        existing.protected.dedup();
+        existing.unwritten = true;
+        let contacts = existing.protected.len() as u64;
+        let state = self.export_mut(export);
+        state.members_shown = contacts;
+        state.record_due = true;
+        self.journal.moved = true;
+        self.emit(Event::ExistingMembersRead { export, contacts });
+    }
+
+    /// A contact that was on the list before and is not wanted any more stays there, and is ours no longer.
+    pub(super) fn let_go(&mut self, export: ExportId, slot: ContactSlot) {
+        let state = self.export(export);
+        let Some(contact) = state.members.contact_if(slot) else { return };
+        let ours = contact.known != Known::Off && !contact.wanted() && contact.in_flight.is_none();
+        if ours && state.existing.protects(&contact.address) {
+            let owner = contact.owner;
+            self.export_mut(export).members.set_known(slot, Known::Off);
+            self.due(export, owner);
+        }
+    }
+}
