@@ -5,6 +5,7 @@ pub mod produce;
 pub mod run;
 pub mod simulate;
 pub mod simulator;
+pub mod state;
 pub mod validate;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Check a configuration file and report everything that is wrong with it.
     Validate(validate::Arguments),
+    /// Look at what the stage keeps in Kafka.
+    State(state::Arguments),
     /// See it work: Kafka, a simulated account and the stage in this one process.
     Demo(demo::Arguments),
     /// Serve a simulated Constant Contact account over HTTP.
@@ -55,6 +58,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Run(arguments) => run::execute(arguments),
         Command::Validate(arguments) => validate::execute(arguments),
+        Command::State(arguments) => state::execute(arguments),
         Command::Demo(arguments) => demo::execute(arguments),
         Command::Simulator(arguments) => simulator::execute(arguments),
         Command::Produce(arguments) => produce::execute(arguments),

@@ -98,7 +98,9 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<StateChange, StateFaul
     }
 }
 
-const fn kind(key: &StateKey) -> &'static str {
+/// The kind of record that a key names: the first part of the key's bytes, and the name of its schema's file.
+#[must_use]
+pub const fn kind(key: &StateKey) -> &'static str {
     match key {
         StateKey::Header => "header",
         StateKey::Member { .. } => "member",

@@ -23,8 +23,8 @@ use super::{
     client::{Consuming, StageContext},
     fault::KafkaFault,
     settings::KafkaSettings,
+    state_log::is_passing,
     status::KafkaStatus,
-    term::is_passing,
 };
 
 const POLL: Duration = Duration::from_millis(100);

@@ -41,8 +41,8 @@ use super::{
     fault::{KafkaFault, plain},
     letters,
     settings::KafkaSettings,
+    state_log::is_passing,
     status::KafkaStatus,
-    term::is_passing,
     topics,
 };
 

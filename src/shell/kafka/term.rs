@@ -11,16 +11,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{Consumer as _, ConsumerGroupMetadata},
     error::KafkaError,
     producer::{Producer as _, ThreadedProducer},
-    types::RDKafkaErrorCode,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    codec::state,
     config::Start,
     engine::{Beginning, PartitionBeginning},
     model::{
@@ -38,6 +36,7 @@ use super::{
     letters,
     ownership::Claim,
     settings::KafkaSettings,
+    state_log::StateLog,
     status::KafkaStatus,
     topics,
 };
@@ -238,66 +237,22 @@ impl Begin {
         reader: &Consuming<StageContext>,
         inspector: &Consuming<StageContext>,
     ) -> Result<Option<Header>, KafkaFault> {
-        let topic = &self.settings.state_topic;
-        let partition = i32::try_from(self.shard).unwrap_or(i32::MAX);
-        let doing = "reading the state";
-        let failed = |error: KafkaError| KafkaFault::failed(doing, &error);
-        let (start, end) = inspector.fetch_watermarks(topic, partition, ASK).map_err(failed)?;
-        let began = clock::mono();
-        while reader.fetch_watermarks(topic, partition, ASK).map_err(failed)?.1 < end {
-            self.stop.check()?;
-            if clock::mono().since_ms(began) > STALLED_MS {
-                return Err(KafkaFault::Failed {
-                    doing,
-                    detail: format!(
-                        "a transaction in partition {partition} of `{topic}` stays open: something else writes there"
-                    ),
-                });
+        let log = StateLog { topic: &self.settings.state_topic, shard: self.shard, reader, inspector, stop: &self.stop };
+        let end = log.settled_end()?;
+        let (mut header, mut batch, mut bytes) = (None, Vec::with_capacity(STATE_BATCH), 0);
+        log.read(end, |change, size_bytes| {
+            if let (StateKey::Header, Some(StateValue::Header(newest))) = (&change.key, &change.value) {
+                header = Some(newest.clone());
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        if end <= start {
-            return Ok(None);
-        }
-        let mut header = None;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Beginning).map_err(failed)?;
-        reader.assign(&list).map_err(failed)?;
-        let (mut batch, mut bytes) = (Vec::with_capacity(STATE_BATCH), 0);
-        let mut moved = clock::mono();
-        loop {
-            self.stop.check()?;
-            match reader.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    let key = message.key().unwrap_or_default();
-                    let change = state::decode(key, message.payload())
-                        .map_err(|fault| KafkaFault::StateUnreadable { offset: message.offset(), fault })?;
-                    if let (StateKey::Header, Some(StateValue::Header(newest))) = (&change.key, &change.value) {
-                        header = Some(newest.clone());
-                    }
-                    batch.push(change);
-                    bytes += key.len() + message.payload_len();
-                    if batch.len() >= STATE_BATCH || bytes >= STATE_BATCH_BYTES {
-                        self.hand_on(std::mem::replace(&mut batch, Vec::with_capacity(STATE_BATCH)))?;
-                        (bytes, moved) = (0, clock::mono());
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    let position = reader.position().map_err(failed)?;
-                    let at = position.find_partition(topic, partition).and_then(|entry| entry.offset().to_raw());
-                    if at.is_some_and(|at| at >= end) {
-                        break;
-                    }
-                }
-                Some(Err(error)) if !is_passing(&error) => return Err(failed(error)),
-                Some(Err(_)) | None => {}
+            batch.push(change);
+            bytes += size_bytes;
+            if batch.len() >= STATE_BATCH || bytes >= STATE_BATCH_BYTES {
+                bytes = 0;
+                self.hand_on(std::mem::replace(&mut batch, Vec::with_capacity(STATE_BATCH)))?;
             }
-            if clock::mono().since_ms(moved) > STALLED_MS {
-                return Err(KafkaFault::Failed { doing, detail: "nothing came for a minute before its end was reached".into() });
-            }
-        }
+            Ok(())
+        })?;
         self.hand_on(batch)?;
-        reader.unassign().map_err(failed)?;
         Ok(header)
     }
 
@@ -307,22 +262,4 @@ impl Begin {
         }
         self.events.blocking_send(TermEvent::State(batch)).map_err(|_| KafkaFault::Stopped)
     }
-}
-
-/// Errors that librdkafka gets over by itself.
-pub(super) fn is_passing(error: &KafkaError) -> bool {
-    matches!(
-        error,
-        KafkaError::MessageConsumption(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::RequestTimedOut
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL
-        )
-    )
 }

@@ -2,6 +2,7 @@
 //! own.
 
 mod bad_input;
+mod configuration;
 mod flow;
 mod outages;
 mod produce;
