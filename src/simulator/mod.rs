@@ -7,6 +7,7 @@ pub mod fold;
 pub mod network;
 pub mod oracles;
 pub mod report;
+pub mod sometimes;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -107,7 +107,7 @@ impl Scenario {
     /// Draws a plan.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        let applications: Vec<Application> = (0..rng.usize(1..=2)).map(|index| application(rng, index)).collect();
+        let applications: Vec<Application> = (0..rng.usize(1..=3)).map(|index| application(rng, index)).collect();
         let connections: Vec<Connection> =
             (0..rng.usize(1..=3)).map(|index| connection(rng, index, applications.len())).collect();
         let (mut exports, mut lists) = (Vec::new(), Vec::new());
@@ -187,11 +187,15 @@ fn connection(rng: &mut Rng, index: usize, applications: usize) -> Connection {
     }
 }
 
-/// Segments of the export with this number. One each; several exports may share one. More than one to an export needs
-/// only a longer list here: the fold and the oracles take any number.
+/// Segments of the export with this number: one to three, some of them shared with others.
 fn segments(rng: &mut Rng, index: usize) -> Vec<Text> {
-    let shared = index > 0 && rng.u32(..5) == 0;
-    vec![if shared { "segment-0".into() } else { format!("segment-{index}").into() }]
+    let mut segments: Vec<Text> = Vec::new();
+    for number in 0..[1, 1, 2, 3][rng.usize(..4)] {
+        let shared = rng.u32(..4) == 0;
+        let segment = if shared { format!("segment-shared-{number}") } else { format!("segment-{index}-{number}") };
+        segments.push(segment.into());
+    }
+    segments
 }
 
 fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {

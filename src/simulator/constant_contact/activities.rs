@@ -63,6 +63,8 @@ pub struct Applied {
     pub activity_id: ActivityId,
     /// What it did.
     pub operation: Operation,
+    /// How it ends.
+    pub ending: ActivityState,
     /// The imported file's name.
     pub source_file_name: Option<Text>,
     /// The lists it changed.
@@ -367,6 +369,7 @@ impl Activity {
                 at,
                 activity_id: account.ids.id(IdKind::Activity, number),
                 operation: self.operation,
+                ending: self.ending,
                 source_file_name: self.file_name.clone(),
                 lists: self.lists.iter().map(|&list| account.list_id(list)).collect(),
                 rows,

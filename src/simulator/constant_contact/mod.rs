@@ -147,6 +147,11 @@ impl Vendor {
         self.config.activity_ms = time;
     }
 
+    /// How activities may end that are queued from now on.
+    pub fn set_bad_endings(&mut self, endings: BadEndings) {
+        self.config.bad_endings = endings;
+    }
+
     /// Activities move on by themselves. Time never goes back here.
     pub fn advance(&mut self, now: UnixMillis) {
         self.now = self.now.max(now);
@@ -194,7 +199,7 @@ impl Vendor {
         let path = request.uri().path();
         let key = self.key(request)?;
         let what = format!("{} {path}", request.method());
-        let excess = self.limits.admit(&key, self.now, self.config.calls_per_second, self.config.calls_per_day, &what);
+        let excess = self.limits.admit(&key, self.now, &self.config, &what);
         match excess {
             None => {}
             Some(Excess::Second) => return Err(Answer::throttled()),
