@@ -76,6 +76,8 @@ faults! {
     Drain = "drain",
     /// A process stands still for a while (SIGSTOP, a frozen machine), and goes on as if nothing had been.
     Suspension = "suspension",
+    /// A process stands still between two effects: between commit and POST, or while it takes the shard over.
+    SuspensionAtEffect = "suspension_at_effect",
     /// The shard is given to another process, although its owner lives; the owner hears of it in time, late or very late.
     Rebalance = "rebalance",
     /// The local wall clock is wrong.
@@ -100,6 +102,7 @@ impl Fault {
             Self::SlowCommit => 1_000,
             Self::CommitAborts | Self::CommitTimesOut | Self::CommitUnanswered => 60,
             Self::CrashAtEffect => 150,
+            Self::SuspensionAtEffect => 250,
             // Occasions of these are the world's beginning: a seed has them or has not.
             Self::Crash | Self::Drain | Self::Suspension | Self::Rebalance | Self::ClockSkew | Self::ClockJump => 10_000,
         }
@@ -115,6 +118,7 @@ impl Fault {
             | Self::CrashAtEffect
             | Self::Drain
             | Self::Suspension
+            | Self::SuspensionAtEffect
             | Self::Rebalance => true,
             Self::SlowRequest
             | Self::AnswerLost

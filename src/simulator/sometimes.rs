@@ -50,6 +50,8 @@ sometimes! {
     LookUp = "look_up",
     /// A list was paged through for its contacts' ids.
     Scan = "scan",
+    /// An import joined contacts to a list that the vendor's index shows only later.
+    IndexLagged = "index_lagged",
     /// A list was created.
     ListCreated = "list_created",
     /// Changes that cancelled each other were never sent.
@@ -84,12 +86,12 @@ sometimes! {
     TwoTermsAtOnce = "two_terms_at_once",
     /// A request of a term that had ended came to the vendor.
     OrphanArrived = "orphan_arrived",
-    /// An answer came for a call that its term no longer knew.
-    LateAnswer = "late_answer",
     /// A token was refreshed in good time or when it was due.
     TokenRefreshed = "token_refreshed",
     /// The vendor no longer accepted the refresh token, and a person signed in again.
     TokenDead = "token_dead",
+    /// A partition of the source was found after the term had begun.
+    PartitionAdded = "partition_added",
     /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
     DeadLettered = "dead_lettered",
 }
@@ -137,7 +139,6 @@ impl Reached {
                 RemovalStrategy::Scan => self.mark(Sometimes::Scan),
                 RemovalStrategy::StagingList => {}
             },
-            Event::LateAnswer { .. } => self.mark(Sometimes::LateAnswer),
             Event::BatchFound { .. } => self.mark(Sometimes::BatchFoundByName),
             Event::BatchGivenUp { .. } => self.mark(Sometimes::BatchGivenUp),
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
@@ -145,6 +146,7 @@ impl Reached {
             Event::Held { reason: HoldReason::TokenDead, .. } => self.mark(Sometimes::TokenDead),
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),
             Event::BatchCut { .. }
+            | Event::LateAnswer { .. }
             | Event::ActivityStarted { .. }
             | Event::Applied { .. }
             | Event::Held { .. }

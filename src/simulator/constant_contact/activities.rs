@@ -246,6 +246,10 @@ impl Activities {
         self.timeline.first().map(|&(at, _, _)| at)
     }
 
+    pub(super) fn last_end(&self) -> UnixMillis {
+        self.last_end
+    }
+
     pub(super) fn drain_applied(&mut self) -> Vec<Applied> {
         std::mem::take(&mut self.applied)
     }

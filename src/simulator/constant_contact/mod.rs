@@ -213,8 +213,8 @@ impl Vendor {
             ("GET", ["contact_lists"]) => lists::listing(&self.account, &query),
             ("POST", ["contact_lists"]) => lists::create(&mut self.account, &json_body(request)?, now_s),
             ("GET", ["contact_lists", id]) => lists::one(&self.account, id, &query),
-            ("GET", ["contacts"]) => contacts::listing(&self.account, &query),
-            ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query),
+            ("GET", ["contacts"]) => contacts::listing(&self.account, &query, now_s),
+            ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query, now_s),
             ("POST", ["activities", "contacts_file_import"]) => {
                 let import = Import::parse(&self.account, &self.config, request.headers(), request.body())?;
                 Ok(self.queue(Work::Import(import)))
@@ -321,6 +321,24 @@ impl Vendor {
     pub fn contact(&self, address: &str) -> Option<(ContactStatus, u64)> {
         let contact = self.account.contact(self.account.find(address)?)?;
         Some((contact.status, contact.fields))
+    }
+
+    /// How late its index shows members, in seconds.
+    #[must_use]
+    pub fn index_lag_s(&self) -> u32 {
+        self.config.index_lag_s
+    }
+
+    /// The longest address that an import may bring, in bytes.
+    #[must_use]
+    pub fn address_bytes_max(&self) -> usize {
+        self.config.address_bytes_max
+    }
+
+    /// When the last activity that is known now ends; the past, where none is open.
+    #[must_use]
+    pub fn last_end(&self) -> UnixMillis {
+        self.activities.last_end()
     }
 
     /// The first request that was above a limit.

@@ -114,7 +114,8 @@ impl NothingLost {
             };
             let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
             let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
-            if as_wished || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others())) {
+            let refused = !present && !sight.takes(export, known);
+            if as_wished || refused || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others())) {
                 continue;
             }
             let detail = format!(

@@ -36,6 +36,9 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             serial: rng.u32(..4) == 0,
             activity_errors_max: [0, 1, 100][rng.usize(..3)],
             refused_calls_counted: rng.bool(),
+            // Below what the engine is told of the lag (10 minutes).
+            index_lag_s: if rng.bool() { 0 } else { rng.u32(1..590) },
+            address_bytes_max: if rng.bool() { 80 } else { 50 },
             observed: true,
             ..VendorConfig::default()
         };

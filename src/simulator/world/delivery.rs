@@ -65,6 +65,11 @@ impl World {
             request.headers_mut().insert(http::header::AUTHORIZATION, bearer);
             let response = self.handle(&parcel, now, &request);
             self.after_post(&parcel, &response);
+            if let Request::Import { .. } = &parcel.request
+                && self.vendors[usize::from(parcel.connection.0)].index_lag_s() > 0
+            {
+                self.reached.mark(Sometimes::IndexLagged);
+            }
             if parcel.fate == Some(Fault::ServerErrorExecuted) { network::answered_after(now) } else { response }
         });
         let outcome = response::decode(&parcel.request, &response);

@@ -131,6 +131,7 @@ impl World {
         let slow = self.rng.u32(..5) == 0;
         let ms = if slow { self.rng.u64(..8_000) } else { self.rng.u64(1..100) };
         self.after(ms, Happening::Fences { term });
+        self.may_suspend(process, 3);
     }
 
     pub(super) fn fences(&mut self, process: usize) {
@@ -143,6 +144,7 @@ impl World {
             let slow = self.rng.u32(..5) == 0;
             let ms = if slow { self.rng.u64(..8_000) } else { self.rng.u64(1..100) };
             self.after(ms, Happening::Restores { term });
+            self.may_suspend(process, 3);
         }
     }
 
@@ -284,6 +286,18 @@ impl World {
             return;
         };
         self.faults.count(Fault::Suspension);
+        self.suspend(process);
+    }
+
+    /// See [`Fault::SuspensionAtEffect`].
+    pub(super) fn may_suspend(&mut self, process: usize, occasions: u32) {
+        let strikes = (0..occasions).any(|_| self.faults.strikes(&mut self.rng, Fault::SuspensionAtEffect));
+        if strikes && !self.processes[process].suspended {
+            self.suspend(process);
+        }
+    }
+
+    fn suspend(&mut self, process: usize) {
         let ms = match self.rng.u32(..4) {
             0 => self.rng.u64(100..6_000),
             1 => self.rng.u64(..=self.group.session_ms),

@@ -23,9 +23,9 @@ use crate::engine::{
 };
 use crate::model::{
     call::Outcome,
-    catalog::Catalog,
+    catalog::{Catalog, ConnectionId},
     position::{NextOffset, PartitionId},
-    time::{Mono, Now, UnixMillis},
+    time::{DAY_MS, Mono, Now, UnixMillis},
 };
 
 use super::{
@@ -36,7 +36,7 @@ use super::{
     network::Parcel,
     oracles::{Oracles, Sight},
     report::{Failure, WorldReport},
-    sometimes::Reached,
+    sometimes::{Reached, Sometimes},
     trace::Trace,
     workload::Scenario,
 };
@@ -48,8 +48,9 @@ use self::{
     transactions::Landing,
 };
 
-/// A world that does not come to rest within this time after its last event never will.
-const REST_MS: u64 = 30 * 86_400_000;
+/// What a world may take to come to rest beside its calls and its activities: waits before calls, sessions, people who
+/// sign in, and whatever is looked at hourly.
+const REST_SLACK_MS: u64 = 6 * 3_600_000;
 /// More mutations than this at one instant: the engine asks to be woken in the past, again and again.
 const MUTATIONS_AT_AN_INSTANT_MAX: u32 = 10_000;
 /// Records of one partition that one read hands on.
@@ -283,7 +284,7 @@ impl World {
     fn plan(&mut self) {
         let last_ms = self.scenario.last_arrival_ms();
         let heal_ms = last_ms + self.rng.u64(..900_000);
-        self.rest_by_ms = heal_ms + REST_MS;
+        self.rest_by_ms = heal_ms + DAY_MS.unsigned_abs();
         for process in 0..self.processes.len() {
             let at = if process == 0 { 0 } else { self.rng.u64(..20_000) };
             self.at(at, Happening::Starts(process));
@@ -361,6 +362,25 @@ impl World {
             && term.engine.is_quiet()
     }
 
+    /// How long everything that is left may take: the calls that it needs over those of a day, begun after the midnight
+    /// that may have to be waited for, behind the activities that still run.
+    fn drains_within_ms(&self) -> u64 {
+        let now = self.vendor_time();
+        let mut days_max = 0;
+        for (index, application) in self.catalog.applications.iter().enumerate() {
+            let mine = |connection: ConnectionId| usize::from(self.catalog.connection(connection).application.0) == index;
+            // Each profile comes and goes once more, and is looked up for it; polls and lists go with them.
+            let calls = (0..).zip(&self.catalog.exports).filter(|(_, export)| mine(export.connection));
+            let calls: u64 = calls.map(|(number, _)| 4 * self.fold.export(number).len() as u64 + 60).sum();
+            let day = application
+                .calls_per_day
+                .map_or(u64::MAX, |calls| u64::from(calls) * u64::from(100 - application.reserved_for_others_percent) / 100);
+            days_max = days_max.max(1 + calls.div_ceil(day.max(1)));
+        }
+        let activities_ms = self.vendors.iter().map(|vendor| vendor.last_end().since_ms(now)).max().unwrap_or(0);
+        days_max * DAY_MS.unsigned_abs() + activities_ms + REST_SLACK_MS
+    }
+
     /// When, and in which process, an engine wants to be woken next.
     fn wake(&self) -> Option<(u64, usize)> {
         let wakes = self.processes.iter().enumerate().filter_map(|(index, process)| {
@@ -384,10 +404,7 @@ impl World {
             (Some(at), None) | (None, Some((at, _))) => at,
         };
         if next > self.rest_by_ms {
-            self.break_promise(
-                "liveness",
-                format!("no rest {} days after the last fault: {}", REST_MS / 86_400_000, self.standing()),
-            );
+            self.break_promise("liveness", format!("no rest within what its calls take: {}", self.standing()));
             return;
         }
         self.at_this_instant = if next == self.now_ms { self.at_this_instant + 1 } else { 0 };
@@ -484,6 +501,7 @@ impl World {
                 self.trace.line(self.now_ms, format_args!("nothing goes wrong any more"));
                 self.healed = true;
                 self.faults.heal();
+                self.rest_by_ms = self.now_ms + self.drains_within_ms();
             }
             (
                 Happening::Revoked { .. }
@@ -524,7 +542,26 @@ impl World {
         }
     }
 
+    /// The source may have gained partitions since the term began.
+    fn finds_partitions(&mut self, process: usize) {
+        let Some(term) = &mut self.processes[process].term else { return };
+        // A term that holds reads nothing at all.
+        if term.reader.is_empty() {
+            return;
+        }
+        let mut added: Vec<NextOffset> = self.broker.ends();
+        added.retain(|end| !term.reader.contains_key(&end.partition));
+        added.iter_mut().for_each(|end| end.offset = 0);
+        if !added.is_empty() {
+            term.reader.extend(added.iter().map(|next| (next.partition, next.offset)));
+            self.trace.line(self.now_ms, format_args!("in  {} new partitions", added.len()));
+            self.reached.mark(Sometimes::PartitionAdded);
+            self.mutate(process, Some(Input::PartitionsAdded(added)));
+        }
+    }
+
     fn read(&mut self, process: usize) {
+        self.finds_partitions(process);
         let Some(term) = &mut self.processes[process].term else { return };
         term.reading = false;
         let (mut records, mut positions, mut more) = (Vec::new(), Vec::new(), false);

@@ -111,12 +111,13 @@ impl World {
     }
 
     pub(super) fn outputs(&mut self, process: usize, mut term: Term) {
-        let mut count = 0_u32;
+        let (mut count, mut suspends) = (0_u32, false);
         while let Some(output) = term.engine.poll_output() {
             count += 1;
             let effect = matches!(output, Output::Call(_) | Output::Commit(_));
             let dies = effect && self.faults.strikes(&mut self.rng, Fault::CrashAtEffect);
             let before = dies && self.rng.bool();
+            suspends |= effect;
             let drained = matches!(output, Output::Drained);
             if !before {
                 self.perform(process, &mut term, output);
@@ -132,6 +133,9 @@ impl World {
                 self.leaves_group(process);
                 return;
             }
+        }
+        if suspends {
+            self.may_suspend(process, 1);
         }
         let verdict = self.oracles.after_mutation(&term.engine, self.clock(process), count, term.calls_open);
         self.processes[process].term = Some(term);
