@@ -298,8 +298,8 @@ impl World {
                 self.at(at, Happening::Marker(start.partition));
             }
         }
-        let planned: [(Fault, u32, fn() -> Happening); 5] = [
-            (Fault::Crash, 4, || Happening::Crash),
+        let planned = [
+            (Fault::Crash, 4, (|| Happening::Crash) as fn() -> Happening),
             (Fault::Drain, 2, || Happening::Drain),
             (Fault::Suspension, 3, || Happening::Suspends),
             (Fault::Rebalance, 3, || Happening::Rebalance),
