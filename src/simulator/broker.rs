@@ -31,6 +31,7 @@ pub struct Broker {
     state: Vec<StateRecord>,
     committed: BTreeMap<PartitionId, i64>,
     letters: Vec<DeadLetter>,
+    epoch: u32,
 }
 
 impl Broker {
@@ -95,6 +96,18 @@ impl Broker {
         &self.letters
     }
 
+    /// `init_transactions`: whoever had the shard's producer before is fenced. The new producer's epoch.
+    pub fn fence(&mut self) -> u32 {
+        self.epoch += 1;
+        self.epoch
+    }
+
+    /// The epoch of the producer that may still commit.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// One transaction. With offsets that lie outside the log, or before those that are committed, nothing happens.
     ///
     /// # Errors
@@ -144,9 +157,9 @@ impl Broker {
         .collect()
     }
 
-    /// What a term begins from.
+    /// What a term begins from, with the offsets that it fetched.
     #[must_use]
-    pub fn beginning(&self, fenced_at: Mono) -> Beginning {
+    pub fn beginning(&self, offsets: &BTreeMap<PartitionId, i64>, fenced_at: Mono) -> Beginning {
         let newest = self.state.iter().rev().filter_map(|(key, value)| codec::state::decode(key, value.as_deref()).ok());
         let header = newest.into_iter().find_map(|change| match change.value {
             Some(StateValue::Header(header)) => Some(header),
@@ -157,7 +170,7 @@ impl Broker {
             log.records.iter().find(|record| record.position.offset == settled.offset).map(|record| record.hash)
         };
         let partitions = self.source.iter().map(|(partition, log)| {
-            let committed = self.committed.get(partition);
+            let committed = offsets.get(partition);
             PartitionBeginning {
                 start: NextOffset { partition: *partition, offset: committed.copied().unwrap_or(log.log_start) },
                 committed: committed.is_some(),
@@ -234,6 +247,6 @@ mod tests {
         let [all, compacted] = [false, true].map(|compacted| broker.restore(compacted).unwrap_or_default());
         assert_eq!((all.len(), compacted.len()), (2, 1));
         assert_eq!(all.last(), compacted.last());
-        assert_eq!(broker.beginning(Mono(5)).partitions[0].start, next(1));
+        assert_eq!(broker.beginning(broker.committed(), Mono(5)).partitions[0].start, next(1));
     }
 }

@@ -8,107 +8,134 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use serde::Serialize;
 
-/// One kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
+/// Declares the kinds once: their docs, their order in reports, and their words.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// One kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All kinds, in the order of reports.
+            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$name),*];
+
+            /// Its name in reports and traces.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
     /// A request takes seconds instead of a fraction of one.
-    SlowRequest,
+    SlowRequest = "slow_request",
     /// The vendor did what was asked, and its answer never came.
-    AnswerLost,
+    AnswerLost = "answer_lost",
     /// The request never came to the vendor, and nobody knows.
-    RequestLost,
+    RequestLost = "request_lost",
     /// No connection could be made.
-    Unreachable,
+    Unreachable = "unreachable",
     /// 429 `throttled`, although the limit was kept.
-    Throttled,
+    Throttled = "throttled",
+    /// 429 `quota_exceeded`, although the day's calls are not spent: somebody else uses the key, or the counter is late.
+    QuotaDenied = "quota_denied",
     /// 5xx, and the vendor did nothing.
-    ServerError,
+    ServerError = "server_error",
     /// 5xx, and the vendor did what was asked.
-    ServerErrorExecuted,
+    ServerErrorExecuted = "server_error_executed",
     /// 401: the access token is not accepted.
-    TokenRejected,
+    TokenRejected = "token_rejected",
     /// Token store or token endpoint do not answer.
-    TokenUnavailable,
+    TokenUnavailable = "token_unavailable",
+    /// The token endpoint rotated the tokens, and its answer never came.
+    TokenAnswerLost = "token_answer_lost",
     /// An activity takes many times what it usually takes.
-    SlowActivity,
-    /// An activity ends as failed, timed out or cancelled, with or without having done its work.
-    ActivityFails,
+    SlowActivity = "slow_activity",
+    /// An activity ends as failed, timed out or cancelled, with some, none or all of its work done.
+    ActivityFails = "activity_fails",
     /// A transaction takes seconds.
-    SlowCommit,
-    /// A transaction is not confirmed: the term ends.
-    CommitFails,
-    /// The process dies at some instant.
-    Crash,
-    /// The process dies between two effects.
-    CrashAtEffect,
-    /// The process is stopped in order and begins again.
-    Drain,
+    SlowCommit = "slow_commit",
+    /// A transaction is aborted: nothing of it happened, and the term ends.
+    CommitAborts = "commit_aborts",
+    /// A transaction comes to nothing, which is known only when its time is over: the term ends.
+    CommitTimesOut = "commit_times_out",
+    /// A transaction happened or did not, and nobody can tell: the term ends.
+    CommitUnanswered = "commit_unanswered",
+    /// A process dies at some instant.
+    Crash = "crash",
+    /// A process dies between two effects.
+    CrashAtEffect = "crash_at_effect",
+    /// A process is stopped in order and begins again.
+    Drain = "drain",
+    /// A process stands still for a while (SIGSTOP, a frozen machine), and goes on as if nothing had been.
+    Suspension = "suspension",
+    /// A process stands still between two effects: between commit and POST, or while it takes the shard over.
+    SuspensionAtEffect = "suspension_at_effect",
+    /// The shard is given to another process, although its owner lives; the owner hears of it in time, late or very late.
+    Rebalance = "rebalance",
     /// The local wall clock is wrong.
-    ClockSkew,
+    ClockSkew = "clock_skew",
+    /// The local wall clock jumps while a term runs.
+    ClockJump = "clock_jump",
 }
 
 impl Fault {
-    /// All kinds, in the order of reports.
-    pub const ALL: [Self; 17] = [
-        Self::SlowRequest,
-        Self::AnswerLost,
-        Self::RequestLost,
-        Self::Unreachable,
-        Self::Throttled,
-        Self::ServerError,
-        Self::ServerErrorExecuted,
-        Self::TokenRejected,
-        Self::TokenUnavailable,
-        Self::SlowActivity,
-        Self::ActivityFails,
-        Self::SlowCommit,
-        Self::CommitFails,
-        Self::Crash,
-        Self::CrashAtEffect,
-        Self::Drain,
-        Self::ClockSkew,
-    ];
-
-    /// Its name in reports and traces.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SlowRequest => "slow_request",
-            Self::AnswerLost => "answer_lost",
-            Self::RequestLost => "request_lost",
-            Self::Unreachable => "unreachable",
-            Self::Throttled => "throttled",
-            Self::ServerError => "server_error",
-            Self::ServerErrorExecuted => "server_error_executed",
-            Self::TokenRejected => "token_rejected",
-            Self::TokenUnavailable => "token_unavailable",
-            Self::SlowActivity => "slow_activity",
-            Self::ActivityFails => "activity_fails",
-            Self::SlowCommit => "slow_commit",
-            Self::CommitFails => "commit_fails",
-            Self::Crash => "crash",
-            Self::CrashAtEffect => "crash_at_effect",
-            Self::Drain => "drain",
-            Self::ClockSkew => "clock_skew",
-        }
-    }
-
     /// How often it happens at most, in 10,000 occasions.
     const fn weight_max(self) -> u32 {
         match self {
             Self::SlowRequest => 1_500,
             Self::AnswerLost | Self::RequestLost | Self::ServerError | Self::ServerErrorExecuted => 600,
             Self::Unreachable | Self::Throttled => 800,
+            Self::QuotaDenied => 60,
             Self::TokenRejected => 200,
             Self::TokenUnavailable => 3_000,
+            Self::TokenAnswerLost => 2_000,
             Self::SlowActivity => 2_000,
             Self::ActivityFails => 1_000,
             Self::SlowCommit => 1_000,
-            Self::CommitFails => 100,
+            Self::CommitAborts | Self::CommitTimesOut | Self::CommitUnanswered => 60,
             Self::CrashAtEffect => 150,
+            Self::SuspensionAtEffect => 250,
             // Occasions of these are the world's beginning: a seed has them or has not.
-            Self::Crash | Self::Drain | Self::ClockSkew => 10_000,
+            Self::Crash | Self::Drain | Self::Suspension | Self::Rebalance | Self::ClockSkew | Self::ClockJump => 10_000,
+        }
+    }
+
+    /// Whether it ends a term, or may.
+    const fn ends_a_term(self) -> bool {
+        match self {
+            Self::CommitAborts
+            | Self::CommitTimesOut
+            | Self::CommitUnanswered
+            | Self::Crash
+            | Self::CrashAtEffect
+            | Self::Drain
+            | Self::Suspension
+            | Self::SuspensionAtEffect
+            | Self::Rebalance => true,
+            Self::SlowRequest
+            | Self::AnswerLost
+            | Self::RequestLost
+            | Self::Unreachable
+            | Self::Throttled
+            | Self::QuotaDenied
+            | Self::ServerError
+            | Self::ServerErrorExecuted
+            | Self::TokenRejected
+            | Self::TokenUnavailable
+            | Self::TokenAnswerLost
+            | Self::SlowActivity
+            | Self::ActivityFails
+            | Self::SlowCommit
+            | Self::ClockSkew
+            | Self::ClockJump => false,
         }
     }
 }
@@ -158,26 +185,11 @@ impl Faults {
         if self.healed || rng.u32(..10_000) >= *weight {
             return false;
         }
-        match fault {
-            Fault::Crash | Fault::CrashAtEffect | Fault::CommitFails | Fault::Drain => {
-                if self.ends >= ENDS_MAX {
-                    return false;
-                }
-                self.ends += 1;
+        if fault.ends_a_term() {
+            if self.ends >= ENDS_MAX {
+                return false;
             }
-            Fault::SlowRequest
-            | Fault::AnswerLost
-            | Fault::RequestLost
-            | Fault::Unreachable
-            | Fault::Throttled
-            | Fault::ServerError
-            | Fault::ServerErrorExecuted
-            | Fault::TokenRejected
-            | Fault::TokenUnavailable
-            | Fault::SlowActivity
-            | Fault::ActivityFails
-            | Fault::SlowCommit
-            | Fault::ClockSkew => {}
+            self.ends += 1;
         }
         self.count(fault);
         true

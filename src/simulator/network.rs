@@ -1,16 +1,12 @@
 //! The way between engine and vendor: requests that wait, arrive, get lost or are answered by somebody else.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderValue, Response, header};
 
 use crate::engine::output::CallId;
 use crate::model::{
-    ActivityId,
-    activity::ActivityState,
-    call::{Answer, Lost, NotSent, Outcome, Request},
+    call::{Lost, NotSent, Outcome, Request},
     catalog::ConnectionId,
     time::{Mono, UnixMillis},
 };
@@ -22,6 +18,8 @@ use super::faults::{Fault, Faults};
 pub struct Parcel {
     /// The term that sent it.
     pub term: u32,
+    /// The epoch of that term's producer.
+    pub epoch: u32,
     /// Names the answer.
     pub call: CallId,
     /// Whose account.
@@ -57,6 +55,7 @@ pub fn draw_fate(rng: &mut Rng, faults: &mut Faults) -> (u64, (u64, u64), Option
         Fault::RequestLost,
         Fault::AnswerLost,
         Fault::Throttled,
+        Fault::QuotaDenied,
         Fault::ServerError,
         Fault::ServerErrorExecuted,
         Fault::TokenRejected,
@@ -82,6 +81,8 @@ pub fn answered_before(rng: &mut Rng, fate: Option<Fault>, now: UnixMillis) -> O
     let fate = fate?;
     let (status, body) = if fate == Fault::Throttled {
         (429, r#"{"error_key":"throttled","error_message":"Too Many Requests"}"#)
+    } else if fate == Fault::QuotaDenied {
+        (429, r#"{"error_key":"quota_exceeded","error_message":"Limit Exceeded"}"#)
     } else if fate == Fault::TokenRejected {
         (401, r#"{"error_key":"unauthorized","error_message":"Unauthorized"}"#)
     } else if fate == Fault::ServerError {
@@ -109,42 +110,4 @@ fn response(status: u16, body: &'static str, now: UnixMillis) -> Response<Bytes>
         response.headers_mut().insert(header::DATE, date);
     }
     response
-}
-
-/// Activities that end badly, although their work was done: what they are shown as instead of completed.
-#[derive(Debug, Default)]
-pub struct BadEndings(BTreeMap<ActivityId, ActivityState>);
-
-impl BadEndings {
-    /// Lets a fresh activity end badly.
-    pub fn add(&mut self, rng: &mut Rng, id: ActivityId) {
-        let endings = [ActivityState::Failed, ActivityState::TimedOut, ActivityState::Cancelled];
-        self.0.insert(id, endings[rng.usize(..endings.len())]);
-    }
-
-    /// Whether this one ends badly.
-    #[must_use]
-    pub fn holds(&self, id: ActivityId) -> bool {
-        self.0.contains_key(&id)
-    }
-
-    /// Shows what the vendor said as it is to be seen.
-    pub fn show(&self, outcome: &mut Outcome) {
-        match outcome {
-            Outcome::Answered(Answer::Activity(activity)) => self.show_one(activity),
-            Outcome::Answered(Answer::Activities(page)) => page.items.iter_mut().for_each(|activity| self.show_one(activity)),
-            Outcome::Answered(Answer::Contacts(_) | Answer::Lists(_) | Answer::List(_))
-            | Outcome::Refused(_)
-            | Outcome::Unknown(_)
-            | Outcome::NotSent(_) => {}
-        }
-    }
-
-    fn show_one(&self, activity: &mut crate::model::activity::Activity) {
-        if activity.state == ActivityState::Completed
-            && let Some(state) = self.0.get(&activity.activity_id)
-        {
-            activity.state = *state;
-        }
-    }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::faults::Fault;
+use super::{
+    faults::Fault,
+    sometimes::{Reached, Sometimes},
+};
 
 /// A promise that was broken in a world.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,11 +41,16 @@ pub struct WorldReport {
     pub digest: u64,
     /// How often each fault happened.
     pub faults_reached: BTreeMap<Fault, u64>,
+    /// How often each thing happened that must happen in some world.
+    pub sometimes: Reached,
     /// How long it lived, in virtual milliseconds.
     pub virtual_ms: u64,
     /// Its trace, if it was kept.
     pub trace: Vec<String>,
 }
+
+/// From this many worlds on, everything that must happen in some world has to.
+const SWEEP_SEEDS: usize = 500;
 
 /// What became of all worlds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,6 +63,10 @@ pub struct Report {
     pub digest: String,
     /// How often each fault happened, over all worlds.
     pub faults_reached: BTreeMap<&'static str, u64>,
+    /// How often each thing happened that must happen in some world.
+    pub sometimes_reached: BTreeMap<&'static str, u64>,
+    /// Faults and branches that no world of a large sweep reached: the worlds have become too tame.
+    pub never_reached: Vec<&'static str>,
     /// Virtual time of all worlds.
     pub virtual_seconds: u64,
     /// Real time of the run.
@@ -67,15 +79,24 @@ impl Report {
     pub fn of(worlds: &[WorldReport], seconds: f64) -> Self {
         let mut hasher = Xxh3::new();
         let mut faults_reached: BTreeMap<&'static str, u64> = Fault::ALL.iter().map(|fault| (fault.as_str(), 0)).collect();
+        let mut sometimes_reached: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut virtual_ms = 0;
         for world in worlds {
             hasher.update(&world.digest.to_le_bytes());
             virtual_ms += world.virtual_ms;
+            for what in Sometimes::ALL {
+                *sometimes_reached.entry(what.as_str()).or_default() += world.sometimes.times(what);
+            }
             for (fault, times) in &world.faults_reached {
                 *faults_reached.entry(fault.as_str()).or_default() += times;
             }
         }
+        let all = faults_reached.iter().chain(&sometimes_reached);
+        let never = all.filter(|(_, times)| **times == 0).map(|(name, _)| *name);
+        let never_reached = if worlds.len() < SWEEP_SEEDS { Vec::new() } else { never.collect() };
         Self {
+            never_reached,
+            sometimes_reached,
             seeds: worlds.len() as u64,
             failures: worlds.iter().filter_map(|world| world.failure.clone()).collect(),
             digest: format!("{:016x}", hasher.digest()),

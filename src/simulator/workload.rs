@@ -92,6 +92,11 @@ struct Habits {
     erases: bool,
     filtered: bool,
     duplicates: bool,
+    /// The source gains a partition, in which new profiles are. (Profiles that move to another partition are told apart
+    /// by the order of partitions, which the engine does not keep.)
+    grows: bool,
+    /// Some addresses are longer than some vendors take.
+    long_addresses: bool,
 }
 
 /// A profile as its platform knows it.
@@ -107,7 +112,7 @@ impl Scenario {
     /// Draws a plan.
     #[must_use]
     pub fn draw(rng: &mut Rng) -> Self {
-        let applications: Vec<Application> = (0..rng.usize(1..=2)).map(|index| application(rng, index)).collect();
+        let applications: Vec<Application> = (0..rng.usize(1..=3)).map(|index| application(rng, index)).collect();
         let connections: Vec<Connection> =
             (0..rng.usize(1..=3)).map(|index| connection(rng, index, applications.len())).collect();
         let (mut exports, mut lists) = (Vec::new(), Vec::new());
@@ -187,11 +192,15 @@ fn connection(rng: &mut Rng, index: usize, applications: usize) -> Connection {
     }
 }
 
-/// Segments of the export with this number. One each; several exports may share one. More than one to an export needs
-/// only a longer list here: the fold and the oracles take any number.
+/// Segments of the export with this number: one to three, some of them shared with others.
 fn segments(rng: &mut Rng, index: usize) -> Vec<Text> {
-    let shared = index > 0 && rng.u32(..5) == 0;
-    vec![if shared { "segment-0".into() } else { format!("segment-{index}").into() }]
+    let mut segments: Vec<Text> = Vec::new();
+    for number in 0..[1, 1, 2, 3][rng.usize(..4)] {
+        let shared = rng.u32(..4) == 0;
+        let segment = if shared { format!("segment-shared-{number}") } else { format!("segment-{index}-{number}") };
+        segments.push(segment.into());
+    }
+    segments
 }
 
 fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
@@ -265,8 +274,11 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32) -> Vec<Arrival> {
         erases: habit(),
         filtered: habit(),
         duplicates: habit(),
+        grows: habit(),
+        long_addresses: habit(),
     };
     let mut people: Vec<Person> = (0..rng.usize(5..=80)).map(|index| person(rng, index, habits)).collect();
+    let first_people = people.len();
     let gaps = rng.bool();
     let mut arrivals: Vec<Arrival> = Vec::new();
     let mut at_ms = rng.u64(..2_000);
@@ -275,10 +287,18 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32) -> Vec<Arrival> {
     while arrivals.len() < count {
         // A burst: records within seconds of each other.
         let step_ms = rng.u64(1..3_000);
+        if habits.grows && arrivals.len() > count / 2 && people.len() == first_people {
+            people.extend((first_people..first_people + 10).map(|index| person(rng, index, habits)));
+        }
         for _ in 0..rng.usize(1..=40) {
             let index = rng.usize(..people.len());
+            if habits.shares_addresses && rng.u32(..40) == 0 {
+                let other = rng.usize(..people.len());
+                let (address, others) = (people[index].address.clone(), people[other].address.clone());
+                (people[index].address, people[other].address) = (others, address);
+            }
             let content = content(rng, catalog, habits, &mut people[index]);
-            let place = i32::try_from(index).unwrap_or_default() % partitions;
+            let place = if index < first_people { i32::try_from(index).unwrap_or_default() % partitions } else { partitions };
             let key = people[index].id.clone();
             let value = arrivals.len().to_le_bytes();
             let record = SourceRecord {
@@ -302,9 +322,11 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32) -> Vec<Arrival> {
 
 fn person(rng: &mut Rng, index: usize, habits: Habits) -> Person {
     let owner = if habits.shares_addresses && index > 0 && rng.u32(..6) == 0 { index - 1 } else { index };
+    let long = habits.long_addresses && rng.u32(..8) == 0;
+    let domain = if long { "a-domain-that-is-longer-than-usual.example.com" } else { "example.com" };
     Person {
         id: format!("profile-{index}").into(),
-        address: format!("{CANARY}{owner}@example.com").into(),
+        address: format!("{CANARY}{owner}@{domain}").into(),
         first_name: rng.bool().then(|| format!("Qzcanary{index}").into()),
         versions: 0,
     }

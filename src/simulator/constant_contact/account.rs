@@ -57,6 +57,8 @@ pub(super) struct Account {
     /// When the contacts that opted out, or were deleted, did: few, so not in each.
     opted_out_s: BTreeMap<u32, u32>,
     index: HashTable<Indexed>,
+    /// Memberships, contact and list, that are not shown before a time.
+    unindexed: BTreeMap<(u32, u32), u32>,
 }
 
 /// Half of an address's hash, which is enough to tell a million apart.
@@ -85,6 +87,7 @@ impl Account {
             addresses: String::new(),
             opted_out_s: BTreeMap::new(),
             index: HashTable::new(),
+            unindexed: BTreeMap::new(),
         }
     }
 
@@ -208,8 +211,20 @@ impl Account {
         self.opted_out_s.get(&contact).copied()
     }
 
-    pub(super) fn lists_of(&self, contact: u32) -> impl Iterator<Item = Uuid> + '_ {
-        (0..).zip(&self.lists).filter(move |(_, list)| list.members.contains(contact)).map(|(number, _)| self.list_id(number))
+    /// A fresh membership that no listing shows before `shown_s`.
+    pub(super) fn hide(&mut self, contact: u32, list: u32, shown_s: u32) {
+        self.unindexed.insert((contact, list), shown_s);
+    }
+
+    /// Whether a membership is not shown yet.
+    pub(super) fn hides(&self, contact: u32, list: u32, now_s: u32) -> bool {
+        !self.unindexed.is_empty() && self.unindexed.get(&(contact, list)).is_some_and(|shown_s| now_s < *shown_s)
+    }
+
+    pub(super) fn lists_of(&self, contact: u32, now_s: u32) -> impl Iterator<Item = Uuid> + '_ {
+        let shown = move |number: u32| !self.hides(contact, number, now_s);
+        let on = (0..).zip(&self.lists).filter(move |(number, list)| list.members.contains(contact) && shown(*number));
+        on.map(|(number, _)| self.list_id(number))
     }
 
     pub(super) fn members(&self, list: u32) -> impl Iterator<Item = u32> + '_ {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -63,6 +63,8 @@ pub struct Applied {
     pub activity_id: ActivityId,
     /// What it did.
     pub operation: Operation,
+    /// How it ends.
+    pub ending: ActivityState,
     /// The imported file's name.
     pub source_file_name: Option<Text>,
     /// The lists it changed.
@@ -88,6 +90,8 @@ struct Activity {
     work: Option<Work>,
     counts: Counts,
     errors: Vec<String>,
+    /// Once it has ended: as it is shown, but for its links.
+    ended: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,8 +201,11 @@ impl Activities {
             work: Some(work),
             counts: Counts::default(),
             errors: Vec::new(),
+            ended: None,
         });
-        Answer::json(StatusCode::CREATED, &self.shown(account, number, now, None))
+        let mut body = String::new();
+        self.show(account, number, now, account.ids.id(IdKind::Activity, number), &mut body);
+        Answer::text(StatusCode::CREATED, body)
     }
 
     /// Everything that happens up to `now`, in its order.
@@ -220,29 +227,11 @@ impl Activities {
                     self.open -= 1;
                 }
             }
-            let Some(mut work) = works else { continue };
-            let contacts = if config.observed { hashes(account, &work) } else { Vec::new() };
-            let now_s = u32::try_from(second(at)).unwrap_or(0);
-            let rows = match &mut work {
-                Work::Import(import) => {
-                    (activity.counts, activity.errors) = import.apply(account, config, now_s, activity.reaches);
-                    import.records
-                }
-                Work::Remove(removal) => {
-                    activity.counts = removal.apply(account, now_s, activity.reaches);
-                    activity.counts.items_total
-                }
-            };
-            if config.observed {
-                self.applied.push(Applied {
-                    at,
-                    activity_id: account.ids.id(IdKind::Activity, number),
-                    operation: activity.operation,
-                    source_file_name: activity.file_name.clone(),
-                    lists: activity.lists.iter().map(|&list| account.list_id(list)).collect(),
-                    rows,
-                    contacts,
-                });
+            if let Some(work) = works {
+                activity.work_off(account, config, at, number, work, &mut self.applied);
+            }
+            if activity.state.is_final() {
+                activity.ended = Some(activity.shown(account.ids.id(IdKind::Activity, number), at).into());
             }
         }
         while self.kept.front().is_some_and(|oldest| oldest.state.is_final() && now.since_ms(oldest.created) > RETENTION_MS) {
@@ -255,6 +244,10 @@ impl Activities {
 
     pub(super) fn next_change(&self) -> Option<UnixMillis> {
         self.timeline.first().map(|&(at, _, _)| at)
+    }
+
+    pub(super) fn last_end(&self) -> UnixMillis {
+        self.last_end
     }
 
     pub(super) fn drain_applied(&mut self) -> Vec<Applied> {
@@ -293,7 +286,9 @@ impl Activities {
     pub(super) fn one(&self, account: &Account, id: &str, now: UnixMillis) -> Result<Answer, Answer> {
         let id: Uuid = id.parse().map_err(|_| Answer::not_found("activity_id is in an invalid format."))?;
         let number = self.number(account, id).ok_or_else(|| Answer::not_found("activity_id not found"))?;
-        Ok(Answer::json(StatusCode::OK, &self.shown(account, number, now, None)))
+        let mut body = String::new();
+        self.show(account, number, now, id, &mut body);
+        Ok(Answer::text(StatusCode::OK, body))
     }
 
     /// `GET /activities`, newest first.
@@ -316,49 +311,108 @@ impl Activities {
         });
         let numbers: Vec<u32> = rest.by_ref().take(limit).collect();
         // As recorded from the real API: every item links to the last one.
-        let linked = numbers.last().copied();
-        let items: Vec<Value> = numbers.iter().map(|&number| self.shown(account, number, now, linked)).collect();
-        let mut body = json!({ "activities": items });
+        let linked = account.ids.id(IdKind::Activity, numbers.last().copied().unwrap_or_default());
+        let mut body = String::from(r#"{"activities":["#);
+        for (place, number) in numbers.iter().enumerate() {
+            if place > 0 {
+                body.push(',');
+            }
+            self.show(account, *number, now, linked, &mut body);
+        }
+        body.push(']');
         if let Some(next) = rest.next() {
             let next = account.ids.id(IdKind::Activity, next);
-            body["_links"] = json!({ "next": { "href": query.next_href("/v3/activities", limit, next) } });
+            let links = json!({ "next": { "href": query.next_href("/v3/activities", limit, next) } });
+            body.push_str(r#","_links":"#);
+            body.push_str(&links.to_string());
         }
-        Ok(Answer::json(StatusCode::OK, &body))
+        body.push('}');
+        Ok(Answer::text(StatusCode::OK, body))
     }
 
-    fn shown(&self, account: &Account, number: u32, now: UnixMillis, linked: Option<u32>) -> Value {
-        let Some(activity) = self.kept.get((number - self.first) as usize) else { return Value::Null };
-        let id = |number| account.ids.id(IdKind::Activity, number);
-        let (percent, updated) = match activity.state {
-            ActivityState::Initialized => (1, activity.created),
+    /// Writes an activity as it is shown. A listing shows all of the last ten days, so what has ended is written once.
+    fn show(&self, account: &Account, number: u32, now: UnixMillis, linked: Uuid, into: &mut String) {
+        let Some(activity) = self.kept.get((number - self.first) as usize) else { return };
+        match &activity.ended {
+            Some(ended) => into.push_str(ended),
+            None => into.push_str(&activity.shown(account.ids.id(IdKind::Activity, number), now)),
+        }
+        // The place of the closing brace.
+        into.pop();
+        into.push_str(r#","_links":{"self":{"href":"/v3/activities/"#);
+        into.push_str(linked.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        into.push_str(r#""}}}"#);
+    }
+}
+
+impl Activity {
+    /// Does its work.
+    fn work_off(
+        &mut self,
+        account: &mut Account,
+        config: &VendorConfig,
+        at: UnixMillis,
+        number: u32,
+        mut work: Work,
+        applied: &mut Vec<Applied>,
+    ) {
+        let contacts = if config.observed { hashes(account, &work) } else { Vec::new() };
+        let now_s = u32::try_from(second(at)).unwrap_or(0);
+        let rows = match &mut work {
+            Work::Import(import) => {
+                (self.counts, self.errors) = import.apply(account, config, now_s, self.reaches);
+                import.records
+            }
+            Work::Remove(removal) => {
+                self.counts = removal.apply(account, now_s, self.reaches);
+                self.counts.items_total
+            }
+        };
+        if config.observed {
+            applied.push(Applied {
+                at,
+                activity_id: account.ids.id(IdKind::Activity, number),
+                operation: self.operation,
+                ending: self.ending,
+                source_file_name: self.file_name.clone(),
+                lists: self.lists.iter().map(|&list| account.list_id(list)).collect(),
+                rows,
+                contacts,
+            });
+        }
+    }
+
+    /// As it is shown, but for its links.
+    fn shown(&self, id: Uuid, now: UnixMillis) -> String {
+        let (percent, updated) = match self.state {
+            ActivityState::Initialized => (1, self.created),
             ActivityState::Processing => {
-                let span_ms = activity.ends.since_ms(activity.starts).max(1);
-                ((now.since_ms(activity.starts) * 100 / span_ms).clamp(1, 99), activity.starts)
+                let span_ms = self.ends.since_ms(self.starts).max(1);
+                ((now.since_ms(self.starts) * 100 / span_ms).clamp(1, 99), self.starts)
             }
             ActivityState::Completed | ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => {
-                (100, activity.ends)
+                (100, self.ends)
             }
         };
         let mut shown = json!({
-            "activity_id": id(number),
-            "state": word(activity.state),
-            "created_at": instant(second(activity.created)),
+            "activity_id": id,
+            "state": word(self.state),
+            "created_at": instant(second(self.created)),
             "updated_at": instant(second(updated)),
             "percent_done": percent,
-            "activity_errors": activity.errors,
+            "activity_errors": self.errors,
             "status": {},
-            "_links": { "self": { "href": format!("/v3/activities/{}", id(linked.unwrap_or(number))) } },
         });
-        if let Some(file_name) = &activity.file_name {
+        if let Some(file_name) = &self.file_name {
             shown["source_file_name"] = json!(file_name);
         }
-        if activity.state != ActivityState::Initialized {
-            shown["started_at"] = json!(instant(second(activity.starts)));
+        if self.state != ActivityState::Initialized {
+            shown["started_at"] = json!(instant(second(self.starts)));
         }
-        if activity.state.is_final() {
-            shown["completed_at"] = json!(instant(second(activity.ends)));
-            let counts = &activity.counts;
-            shown["status"] = match activity.operation {
+        if self.state.is_final() {
+            shown["completed_at"] = json!(instant(second(self.ends)));
+            let counts = &self.counts;
+            shown["status"] = match self.operation {
                 Operation::Import => json!({
                     "items_total_count": counts.items_total,
                     "person_count": counts.person,
@@ -373,6 +427,6 @@ impl Activities {
                 }),
             };
         }
-        shown
+        shown.to_string()
     }
 }

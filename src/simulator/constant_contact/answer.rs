@@ -20,6 +20,11 @@ impl Answer {
         Self { status, body: Bytes::from(serde_json::to_vec(body).unwrap_or_default()) }
     }
 
+    /// An answer whose JSON is written already.
+    pub(super) fn text(status: StatusCode, body: String) -> Self {
+        Self { status, body: Bytes::from(body) }
+    }
+
     /// An error of the contacts services: an array.
     pub(super) fn error(status: StatusCode, key: &str, message: &str) -> Self {
         Self::json(status, &json!([{ "error_key": key, "error_message": message }]))

@@ -104,6 +104,10 @@ pub struct VendorConfig {
     pub activity_errors_max: usize,
     /// Activities in the account that are not final; one more is answered with 429.
     pub activities_queued_max: usize,
+    /// A request that is refused because it is one too many in its second counts towards the day.
+    pub refused_calls_counted: bool,
+    /// How long a contact that an import has put on a list is not shown as a member: indexes lag. The default is not at all.
+    pub index_lag_s: u32,
     /// Every application step is kept until `drain_applied` takes it: for oracles that do.
     pub observed: bool,
 }
@@ -131,6 +135,8 @@ impl Default for VendorConfig {
             address_bytes_max: 80,
             activity_errors_max: 100,
             activities_queued_max: 1_000,
+            refused_calls_counted: true,
+            index_lag_s: 0,
             observed: false,
         }
     }

@@ -41,6 +41,8 @@ struct Filter {
     by_email: bool,
     lists: Vec<u32>,
     by_list: bool,
+    /// Memberships that the index does not show yet, now.
+    now_s: u32,
     active: bool,
     unsubscribed: bool,
     deleted: bool,
@@ -76,7 +78,7 @@ impl Span {
 }
 
 impl Filter {
-    fn parse(account: &Account, query: &Query) -> Result<Self, Answer> {
+    fn parse(account: &Account, query: &Query, now_s: u32) -> Result<Self, Answer> {
         let statuses = query.values("status");
         if statuses.iter().any(|status| !STATUSES.contains(status)) {
             return Err(Answer::invalid("status does not have a valid value"));
@@ -105,6 +107,7 @@ impl Filter {
             by_email: email.is_some(),
             lists,
             by_list: !ids.is_empty(),
+            now_s,
             active: statuses.is_empty() || has("active"),
             unsubscribed: statuses.is_empty() || has("unsubscribed"),
             deleted: has("deleted"),
@@ -138,16 +141,18 @@ impl Filter {
             return Box::new(self.email.into_iter().filter(move |&number| number >= first && on_list(number)).filter(takes));
         }
         if let [list] = self.lists[..] {
-            return Box::new(
-                account.lists.get(list as usize).into_iter().flat_map(move |list| list.members.from(first)).filter(takes),
-            );
+            let members = account.lists.get(list as usize).into_iter().flat_map(move |list| list.members.from(first));
+            return Box::new(members.filter(takes).filter(move |&number| !account.hides(number, list, self.now_s)));
         }
         let all = first..u32::try_from(account.contacts.len()).unwrap_or(u32::MAX);
         Box::new(all.filter(takes).filter(move |&number| !self.by_list || self.on_any_list(account, number)))
     }
 
     fn on_any_list(&self, account: &Account, number: u32) -> bool {
-        self.lists.iter().any(|&list| account.lists.get(list as usize).is_some_and(|list| list.members.contains(number)))
+        self.lists.iter().any(|&list| {
+            let on = account.lists.get(list as usize).is_some_and(|list| list.members.contains(number));
+            on && !account.hides(number, list, self.now_s)
+        })
     }
 }
 
@@ -191,7 +196,7 @@ struct Page<'a> {
     links: Option<Value>,
 }
 
-fn shown(account: &Account, number: u32, with_lists: bool) -> Option<Shown<'_>> {
+fn shown(account: &Account, number: u32, with_lists: bool, now_s: u32) -> Option<Shown<'_>> {
     let contact = account.contact(number)?;
     let text = |at_s: u32| Text::from(instant(i64::from(at_s)));
     let (created_at, updated_at) = (text(contact.created_s), text(contact.updated_s));
@@ -219,7 +224,7 @@ fn shown(account: &Account, number: u32, with_lists: bool) -> Option<Shown<'_>> 
         created_at,
         updated_at,
         deleted_at,
-        list_memberships: with_lists.then(|| account.lists_of(number).collect()),
+        list_memberships: with_lists.then(|| account.lists_of(number, now_s).collect()),
     })
 }
 
@@ -233,24 +238,24 @@ fn with_lists(query: &Query) -> Result<bool, Answer> {
 }
 
 /// `GET /contacts/{contact_id}`; a deleted contact is shown too.
-pub(super) fn one(account: &Account, id: &str, query: &Query) -> Result<Answer, Answer> {
+pub(super) fn one(account: &Account, id: &str, query: &Query, now_s: u32) -> Result<Answer, Answer> {
     query.only(&["include"])?;
     let with_lists = with_lists(query)?;
     let id: Uuid = id.parse().map_err(|_| Answer::not_found("contact_id is in an invalid format."))?;
-    let shown = account.contact_number(id).and_then(|number| shown(account, number, with_lists));
+    let shown = account.contact_number(id).and_then(|number| shown(account, number, with_lists, now_s));
     Ok(Answer::json(StatusCode::OK, &shown.ok_or_else(|| Answer::not_found("contact_id not found"))?))
 }
 
 /// `GET /contacts`.
-pub(super) fn listing(account: &Account, query: &Query) -> Result<Answer, Answer> {
+pub(super) fn listing(account: &Account, query: &Query, now_s: u32) -> Result<Answer, Answer> {
     query.only(&KNOWN)?;
     let limit = query.limit(500)?;
     let with_lists = with_lists(query)?;
-    let filter = Filter::parse(account, query)?;
+    let filter = Filter::parse(account, query, now_s)?;
     let first =
         query.next()?.map_or(Ok(0), |id| account.contact_number(id).ok_or_else(|| Answer::invalid("cursor is unknown")))?;
     let mut rest = filter.matching(account, first);
-    let contacts = rest.by_ref().take(limit).filter_map(|number| shown(account, number, with_lists)).collect();
+    let contacts = rest.by_ref().take(limit).filter_map(|number| shown(account, number, with_lists, now_s)).collect();
     let contacts_count = query.flag("include_count")?.then(|| filter.matching(account, 0).count());
     let links =
         rest.next().map(|next| json!({ "next": { "href": query.next_href("/v3/contacts", limit, account.contact_id(next)) } }));

@@ -344,6 +344,11 @@ impl Import {
                 self.counts.cannot_add_to_list += 1;
                 continue;
             }
+            for &list in self.lists.iter().filter(|_| config.index_lag_s > 0) {
+                if account.lists.get(list as usize).is_some_and(|list| !list.members.contains(number)) {
+                    account.hide(number, list, now_s.saturating_add(config.index_lag_s));
+                }
+            }
             let full = self.lists.iter().any(|&list| account.join(number, list) == Joined::TooManyLists);
             if full {
                 self.counts.error += 1;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
+use super::config::VendorConfig;
 use crate::model::{Text, time::UnixMillis};
 
 /// A request that came although a limit was reached.
@@ -61,14 +62,8 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Counts a request of an API key, and says whether it is above a limit.
-    pub(super) fn admit(
-        &mut self,
-        key: &str,
-        now: UnixMillis,
-        per_second: Option<u32>,
-        per_day: Option<u32>,
-        what: &str,
-    ) -> Option<Excess> {
+    pub(super) fn admit(&mut self, key: &str, now: UnixMillis, config: &VendorConfig, what: &str) -> Option<Excess> {
+        let (per_second, per_day) = (config.calls_per_second, config.calls_per_day);
         let day = now.day().0;
         *self.by_day.entry(day).or_default() += 1;
         let used = self.keys.entry(Text::new(key)).or_default();
@@ -86,6 +81,7 @@ impl Limits {
         }
         let before = used.admitted.slide(now);
         if per_second.is_some_and(|max| before >= max as usize) {
+            used.in_day -= u64::from(!config.refused_calls_counted);
             self.violation("calls_per_second", now, format!("{what}: after {before} in the second before it"));
             return Some(Excess::Second);
         }
@@ -120,7 +116,8 @@ mod tests {
     #[test]
     fn any_second_and_any_day_count() {
         let mut limits = Limits::default();
-        let mut at = |ms: i64| limits.admit("key", UnixMillis(ms), Some(4), Some(8), "GET /");
+        let config = VendorConfig { calls_per_second: Some(4), calls_per_day: Some(8), ..VendorConfig::default() };
+        let mut at = |ms: i64| limits.admit("key", UnixMillis(ms), &config, "GET /");
         assert!([0, 300, 600, 900].iter().all(|&ms| at(ms).is_none()));
         assert_eq!(at(999), Some(Excess::Second), "a second that begins anywhere");
         assert_eq!(at(1_000), None, "the first left the window");
@@ -133,6 +130,22 @@ mod tests {
             limits.violations.iter().map(|violation| violation.rule).collect::<Vec<_>>(),
             ["calls_per_second", "calls_per_day"]
         );
-        assert!(limits.admit("other", UnixMillis(86_400_000), Some(1), None, "GET /").is_none(), "each key its own");
+        assert!(limits.admit("other", UnixMillis(86_400_000), &config, "GET /").is_none(), "each key its own");
+    }
+
+    #[test]
+    fn a_call_refused_for_its_second_may_not_count_towards_the_day() {
+        for (refused_calls_counted, expected) in [(true, Some(Excess::Day)), (false, None)] {
+            let config = VendorConfig {
+                calls_per_second: Some(1),
+                calls_per_day: Some(2),
+                refused_calls_counted,
+                ..VendorConfig::default()
+            };
+            let mut limits = Limits::default();
+            let mut at = |ms: i64| limits.admit("key", UnixMillis(ms), &config, "GET /");
+            assert_eq!((at(0), at(10)), (None, Some(Excess::Second)));
+            assert_eq!(at(5_000), expected);
+        }
     }
 }

@@ -147,6 +147,11 @@ impl Vendor {
         self.config.activity_ms = time;
     }
 
+    /// How activities may end that are queued from now on.
+    pub fn set_bad_endings(&mut self, endings: BadEndings) {
+        self.config.bad_endings = endings;
+    }
+
     /// Activities move on by themselves. Time never goes back here.
     pub fn advance(&mut self, now: UnixMillis) {
         self.now = self.now.max(now);
@@ -194,7 +199,7 @@ impl Vendor {
         let path = request.uri().path();
         let key = self.key(request)?;
         let what = format!("{} {path}", request.method());
-        let excess = self.limits.admit(&key, self.now, self.config.calls_per_second, self.config.calls_per_day, &what);
+        let excess = self.limits.admit(&key, self.now, &self.config, &what);
         match excess {
             None => {}
             Some(Excess::Second) => return Err(Answer::throttled()),
@@ -208,8 +213,8 @@ impl Vendor {
             ("GET", ["contact_lists"]) => lists::listing(&self.account, &query),
             ("POST", ["contact_lists"]) => lists::create(&mut self.account, &json_body(request)?, now_s),
             ("GET", ["contact_lists", id]) => lists::one(&self.account, id, &query),
-            ("GET", ["contacts"]) => contacts::listing(&self.account, &query),
-            ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query),
+            ("GET", ["contacts"]) => contacts::listing(&self.account, &query, now_s),
+            ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query, now_s),
             ("POST", ["activities", "contacts_file_import"]) => {
                 let import = Import::parse(&self.account, &self.config, request.headers(), request.body())?;
                 Ok(self.queue(Work::Import(import)))
@@ -316,6 +321,24 @@ impl Vendor {
     pub fn contact(&self, address: &str) -> Option<(ContactStatus, u64)> {
         let contact = self.account.contact(self.account.find(address)?)?;
         Some((contact.status, contact.fields))
+    }
+
+    /// How late its index shows members, in seconds.
+    #[must_use]
+    pub fn index_lag_s(&self) -> u32 {
+        self.config.index_lag_s
+    }
+
+    /// The longest address that an import may bring, in bytes.
+    #[must_use]
+    pub fn address_bytes_max(&self) -> usize {
+        self.config.address_bytes_max
+    }
+
+    /// When the last activity that is known now ends; the past, where none is open.
+    #[must_use]
+    pub fn last_end(&self) -> UnixMillis {
+        self.activities.last_end()
     }
 
     /// The first request that was above a limit.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::engine::{Promise, output::Commit};
 use crate::model::{
+    activity::ActivityState,
     batch::Operation,
     hash::text_hash,
     state::{StateKey, StateValue},
 };
-use crate::simulator::{constant_contact::Applied, network::BadEndings};
+use crate::simulator::constant_contact::Applied;
 
 use super::{Sight, Verdict};
 
@@ -22,10 +23,10 @@ pub struct AppliedMeansCompleted {
 }
 
 impl AppliedMeansCompleted {
-    /// Takes note of application steps, but for those of activities that are shown as failed.
-    pub fn steps(&mut self, connection: usize, steps: Vec<Applied>, bad: &BadEndings) {
+    /// Takes note of application steps, but for those of activities that end badly.
+    pub fn steps(&mut self, connection: usize, steps: Vec<Applied>) {
         for step in steps {
-            if step.operation == Operation::Import && !bad.holds(step.activity_id) {
+            if step.operation == Operation::Import && step.ending == ActivityState::Completed {
                 for list in &step.lists {
                     self.imported.extend(step.contacts.iter().map(|contact| (connection, *list, *contact)));
                 }

@@ -17,6 +17,8 @@ pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
         let last = wishes.values().filter_map(|wishes| wishes.last());
         let mut wanted: BTreeSet<Text> =
             last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
+        // What the vendor refuses is dead-lettered.
+        wanted.retain(|address| sight.takes(index, address));
         wanted.extend(foreign);
         if let Some(missing) = wanted.difference(&members).next() {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));

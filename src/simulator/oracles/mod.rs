@@ -60,6 +60,11 @@ impl Sight<'_> {
         account.iter().any(|planted| planted.export == Some(export) && planted.address == *address)
     }
 
+    /// Whether the vendor takes an address at all: how long one may be is documented in two ways.
+    fn takes(&self, export: usize, address: &Text) -> bool {
+        address.len() <= self.vendor(export).address_bytes_max()
+    }
+
     /// The addresses on the list of an export, sorted.
     fn members(&self, export: usize) -> Vec<Text> {
         self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()

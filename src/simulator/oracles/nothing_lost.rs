@@ -115,9 +115,9 @@ impl NothingLost {
             let was_there = || sight.was_there(export, known);
             let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
             let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
-            if as_wished
-                || (present && (config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others() || was_there()))
-            {
+            let refused = !present && !sight.takes(export, known);
+            let stays = || config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others() || was_there();
+            if as_wished || refused || (present && stays()) {
                 continue;
             }
             let detail = format!(

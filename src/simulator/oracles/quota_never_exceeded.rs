@@ -16,6 +16,8 @@ struct Count {
     last_second: VecDeque<UnixMillis>,
     day: UtcDay,
     in_day: u64,
+    /// The newest term that has sent something, by the epoch of its producer.
+    sender: u32,
 }
 
 /// What came, by application: two accounts that share an API key share its limits.
@@ -29,13 +31,31 @@ impl QuotaNeverExceeded {
         Self { counts: catalog.applications.iter().map(|_| Count::default()).collect() }
     }
 
-    /// A request came.
+    /// A request left, or came, that the term with this epoch sent. Limits are kept by one sender alone: once a newer
+    /// term has sent something, nothing of an older one may be on its way.
+    ///
+    /// # Errors
+    /// A newer term has sent something before.
+    pub fn sender(&mut self, catalog: &Catalog, connection: ConnectionId, epoch: u32) -> Verdict {
+        let id = catalog.connection(connection).application;
+        let count = &mut self.counts[usize::from(id.0)];
+        if epoch < count.sender {
+            let name = &catalog.application(id).name;
+            let detail = format!("{name}: a request of term {epoch} is on its way after one of term {}", count.sender);
+            return Err((Promise::QuotaNeverExceeded, detail));
+        }
+        count.sender = epoch;
+        Ok(())
+    }
+
+    /// A request came. True when it is the first of its day, and the day before had some too.
     ///
     /// # Errors
     /// It is above a limit.
-    pub fn request(&mut self, catalog: &Catalog, connection: ConnectionId, now: UnixMillis) -> Verdict {
+    pub fn request(&mut self, catalog: &Catalog, connection: ConnectionId, now: UnixMillis) -> Result<bool, (Promise, String)> {
         let id = catalog.connection(connection).application;
         let (application, count) = (catalog.application(id), &mut self.counts[usize::from(id.0)]);
+        let crossed = count.in_day > 0 && count.day.next() == now.day();
         if count.day != now.day() {
             (count.day, count.in_day) = (now.day(), 0);
         }
@@ -51,7 +71,7 @@ impl QuotaNeverExceeded {
         if application.calls_per_day.is_some_and(|max| count.in_day > u64::from(max)) {
             return Err((Promise::QuotaNeverExceeded, format!("{}: request {} of a day", application.name, count.in_day)));
         }
-        Ok(())
+        Ok(crossed)
     }
 }
 

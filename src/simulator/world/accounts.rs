@@ -9,7 +9,7 @@ use crate::model::{
     catalog::{Catalog, ConnectionId, ListRef},
 };
 use crate::simulator::{
-    constant_contact::{ActivityTime, PlantedContact, Vendor, VendorConfig},
+    constant_contact::{ActivityTime, Execution, PlantedContact, Vendor, VendorConfig},
     workload::{ListPlan, Scenario},
 };
 
@@ -30,6 +30,15 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             calls_per_day: application.calls_per_day,
             activity_ms,
             seed: rng.u64(..),
+            import_revives_deleted: rng.bool(),
+            header_counted: rng.bool(),
+            execution: if rng.bool() { Execution::AtStart } else { Execution::AtEnd },
+            serial: rng.u32(..4) == 0,
+            activity_errors_max: [0, 1, 100][rng.usize(..3)],
+            refused_calls_counted: rng.bool(),
+            // Below what the engine is told of the lag (10 minutes).
+            index_lag_s: if rng.bool() { 0 } else { rng.u32(1..590) },
+            address_bytes_max: if rng.bool() { 80 } else { 50 },
             observed: true,
             ..VendorConfig::default()
         };

@@ -1,24 +1,31 @@
-//! One world: an event heap in virtual time, between an engine that dies now and then and a vendor that never does.
+//! One world: an event heap in virtual time, between engines that die, stand still and lose their shard now and then, and
+//! a vendor that never does.
+//!
+//! `group` says which process owns the shard, `process` performs what an engine asks for, `transactions` is the way to
+//! Kafka, `delivery` the way to the vendor, `tokens` the token stores, `accounts` what stands in the accounts at first.
 
 mod accounts;
 mod delivery;
+mod group;
 mod process;
+mod tokens;
+mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
 use url::Url;
 
 use crate::engine::{
-    Engine, Input, Promise,
-    output::{CallId, Commit, CommitId, ReadToken},
+    Input, Promise,
+    output::{CallId, CommitId, ReadToken},
 };
 use crate::model::{
     call::Outcome,
-    catalog::Catalog,
+    catalog::{Catalog, ConnectionId},
     position::{NextOffset, PartitionId},
-    time::{Mono, Now, UnixMillis},
+    time::{DAY_MS, Mono, Now, UnixMillis},
 };
 
 use super::{
@@ -26,37 +33,140 @@ use super::{
     constant_contact::Vendor,
     faults::{Fault, Faults},
     fold::Fold,
-    network::{BadEndings, Parcel},
+    network::Parcel,
     oracles::{Oracles, Sight},
     report::{Failure, WorldReport},
+    sometimes::{Reached, Sometimes},
     trace::Trace,
     workload::Scenario,
 };
 
-/// A world that does not come to rest within this time after its last event never will.
-const REST_MS: u64 = 30 * 86_400_000;
+use self::{
+    group::Group,
+    process::Process,
+    tokens::{StoredToken, Tokens},
+    transactions::Landing,
+};
+
+/// What a world may take to come to rest beside its calls and its activities: waits before calls, sessions, people who
+/// sign in, and whatever is looked at hourly.
+const REST_SLACK_MS: u64 = 6 * 3_600_000;
 /// More mutations than this at one instant: the engine asks to be woken in the past, again and again.
 const MUTATIONS_AT_AN_INSTANT_MAX: u32 = 10_000;
 /// Records of one partition that one read hands on.
 const READ_RECORDS_MAX: usize = 50;
 
-/// Something that will happen.
+/// Something that will happen. What names a term happens in its process: it waits while the process stands still, and
+/// finds nobody once the term has ended.
 #[derive(Debug)]
 enum Happening {
     Arrival(usize),
     Marker(PartitionId),
-    Read { term: u32 },
+    /// A process starts, and asks to be a member of the group.
+    Starts(usize),
+    /// The group hears nothing of a member any more.
+    Expires {
+        process: usize,
+        joined: u32,
+    },
+    /// A process hears that the shard is its own.
+    Assigned {
+        process: usize,
+        assignment: u32,
+    },
+    /// A term hears that the shard is another's.
+    Revoked {
+        term: u32,
+    },
+    /// The shard goes to another member.
+    Rebalance,
+    /// A takeover has fenced the terms before, and fetched the offsets.
+    Fences {
+        term: u32,
+    },
+    /// A takeover has read the state.
+    Restores {
+        term: u32,
+    },
+    Read {
+        term: u32,
+    },
     Leaves(Box<Parcel>),
     Arrives(Box<Parcel>),
-    Answers { term: u32, call: CallId, outcome: Box<Outcome>, vendor_time: Option<UnixMillis> },
-    Token { term: u32, read: ReadToken },
-    Lands { term: u32, commit: Box<Commit>, began: Mono },
-    Confirmed { term: u32, commit: CommitId, began: Mono },
+    Answers {
+        term: u32,
+        call: CallId,
+        outcome: Box<Outcome>,
+        vendor_time: Option<UnixMillis>,
+    },
+    Token {
+        term: u32,
+        read: ReadToken,
+    },
+    TokenAnswers {
+        term: u32,
+        read: ReadToken,
+        fresh: Option<StoredToken>,
+    },
+    /// A person signs in again.
+    SignsIn(usize),
+    /// The broker decides a transaction; one that was not asked to commit yet waits for its process.
+    Lands {
+        term: u32,
+        landing: Box<Landing>,
+    },
+    Confirmed {
+        term: u32,
+        commit: CommitId,
+        began: Mono,
+    },
+    /// A producer is of no use any more.
+    Fails {
+        term: u32,
+    },
     Drain,
-    DrainEnds { term: u32 },
+    DrainEnds {
+        term: u32,
+    },
     Crash,
-    Begin,
+    Suspends,
+    Wakes(usize),
+    ClockJumps,
     Heal,
+}
+
+impl Happening {
+    /// The term in whose process it happens.
+    fn term(&self) -> Option<u32> {
+        match self {
+            Self::Revoked { term }
+            | Self::Fences { term }
+            | Self::Restores { term }
+            | Self::Read { term }
+            | Self::Answers { term, .. }
+            | Self::Token { term, .. }
+            | Self::TokenAnswers { term, .. }
+            | Self::Confirmed { term, .. }
+            | Self::Fails { term }
+            | Self::DrainEnds { term } => Some(*term),
+            Self::Lands { term, landing } => (!landing.asked).then_some(*term),
+            Self::Leaves(parcel) => Some(parcel.term),
+            Self::Arrival(_)
+            | Self::Marker(_)
+            | Self::Starts(_)
+            | Self::Expires { .. }
+            | Self::Assigned { .. }
+            | Self::Rebalance
+            | Self::Arrives(_)
+            | Self::SignsIn(_)
+            | Self::Drain
+            | Self::Crash
+            | Self::Suspends
+            | Self::Wakes(_)
+            | Self::ClockJumps
+            | Self::Heal => None,
+        }
+    }
 }
 
 /// A promise that was broken.
@@ -66,50 +176,27 @@ struct Broken {
     detail: String,
 }
 
-/// An access token, with the times that its refresher's wall clock gave it.
-#[derive(Debug, Clone, Copy)]
-struct StoredToken {
-    refresh_at: UnixMillis,
-    expires_at: UnixMillis,
-}
-
-/// A process that runs the engine.
-#[derive(Debug)]
-struct Term {
-    engine: Engine,
-    /// Its monotonic clock at the world's `started_ms`.
-    base: u64,
-    started_ms: u64,
-    skew_ms: i64,
-    reader: BTreeMap<PartitionId, i64>,
-    paused: BTreeSet<PartitionId>,
-    reading: bool,
-    calls_open: u64,
-    last_landing_ms: u64,
-}
-
 /// A world.
 #[derive(Debug)]
 pub struct World {
     rng: Rng,
+    /// What the oracles measure by: the newest configuration. Each process carries its own.
     catalog: Arc<Catalog>,
     scenario: Scenario,
     faults: Faults,
     vendors: Vec<Vendor>,
-    /// For each connection, the access token that its store holds.
-    tokens: Vec<Option<StoredToken>>,
-    /// How long access tokens live.
-    token_life_ms: i64,
-    bad_endings: BadEndings,
+    tokens: Tokens,
     broker: Broker,
     fold: Fold,
     oracles: Oracles,
     trace: Trace,
+    reached: Reached,
     agenda: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
     now_ms: u64,
     at_this_instant: u32,
-    term: Option<Term>,
+    processes: Vec<Process>,
+    group: Group,
     terms: u32,
     on_the_way: u64,
     records_to_come: usize,
@@ -130,21 +217,24 @@ impl World {
         let faults = Faults::draw(&mut rng);
         let mut catalog = scenario.catalog.clone();
         let vendors = accounts::vendors(&mut rng, &scenario, &mut catalog);
+        let catalog = Arc::new(catalog);
+        let count = [1, 1, 2, 3][rng.usize(..4)];
+        let processes = (0..count).map(|_| Process::new(Arc::clone(&catalog))).collect();
         let mut world = Self {
             fold: Fold::new(&catalog),
             oracles: Oracles::new(&catalog, &scenario),
             broker: Broker::new(&scenario.starts),
             trace: Trace::new(keep_trace),
-            tokens: vec![None; catalog.connections.len()],
-            catalog: Arc::new(catalog),
+            tokens: Tokens::draw(&mut rng, catalog.connections.len()),
+            reached: Reached::default(),
+            group: Group::draw(&mut rng),
+            processes,
+            catalog,
             vendors,
-            token_life_ms: [86_400_000, 28_800_000, 3_600_000][rng.usize(..3)],
-            bad_endings: BadEndings::default(),
             agenda: BTreeMap::new(),
             sequence: 0,
             now_ms: 0,
             at_this_instant: 0,
-            term: None,
             terms: 0,
             on_the_way: 0,
             records_to_come: scenario.arrivals.len(),
@@ -184,6 +274,7 @@ impl World {
             failure: self.broken.map(|broken| Failure::new(seed, broken.promise, broken.detail)),
             digest: self.trace.digest(),
             faults_reached: self.faults.reached().clone(),
+            sometimes: self.reached,
             virtual_ms: self.now_ms,
             trace: self.trace.into_lines(),
         }
@@ -193,8 +284,11 @@ impl World {
     fn plan(&mut self) {
         let last_ms = self.scenario.last_arrival_ms();
         let heal_ms = last_ms + self.rng.u64(..900_000);
-        self.rest_by_ms = heal_ms + REST_MS;
-        self.at(0, Happening::Begin);
+        self.rest_by_ms = heal_ms + DAY_MS.unsigned_abs();
+        for process in 0..self.processes.len() {
+            let at = if process == 0 { 0 } else { self.rng.u64(..20_000) };
+            self.at(at, Happening::Starts(process));
+        }
         for index in 0..self.scenario.arrivals.len() {
             self.at(self.scenario.arrivals[index].at_ms, Happening::Arrival(index));
         }
@@ -204,11 +298,18 @@ impl World {
                 self.at(at, Happening::Marker(start.partition));
             }
         }
-        for (fault, times) in [(Fault::Crash, 4), (Fault::Drain, 2)] {
+        let planned = [
+            (Fault::Crash, 4, (|| Happening::Crash) as fn() -> Happening),
+            (Fault::Drain, 2, || Happening::Drain),
+            (Fault::Suspension, 3, || Happening::Suspends),
+            (Fault::Rebalance, 3, || Happening::Rebalance),
+            (Fault::ClockJump, 3, || Happening::ClockJumps),
+        ];
+        for (fault, times, happening) in planned {
             if self.faults.has(fault) {
                 for _ in 0..self.rng.u32(1..=times) {
                     let at = self.rng.u64(..heal_ms.max(1));
-                    self.at(at, if fault == Fault::Crash { Happening::Crash } else { Happening::Drain });
+                    self.at(at, happening());
                 }
             }
         }
@@ -228,9 +329,15 @@ impl World {
         self.scenario.wall_start.plus_ms(i64::try_from(self.now_ms).unwrap_or(i64::MAX))
     }
 
-    fn clock(&self, term: &Term) -> Now {
-        let mono = Mono(term.base + (self.now_ms - term.started_ms));
-        Now { mono, wall: self.vendor_time().plus_ms(term.skew_ms) }
+    fn clock(&self, process: usize) -> Now {
+        let clock = &self.processes[process].clock;
+        let mono = Mono(clock.base + (self.now_ms - clock.since_ms));
+        Now { mono, wall: self.vendor_time().plus_ms(clock.skew_ms) }
+    }
+
+    /// The process that runs, or takes over, this term.
+    fn process_of(&self, term: u32) -> Option<usize> {
+        self.processes.iter().position(|process| process.current() == Some(term))
     }
 
     fn break_promise(&mut self, promise: &'static str, detail: String) {
@@ -245,7 +352,8 @@ impl World {
 
     /// Whether nothing is left to happen and nothing is left to do.
     fn rests(&self) -> bool {
-        let Some(term) = &self.term else { return false };
+        let owner = self.group.owner.and_then(|owner| self.processes[owner].term.as_ref());
+        let Some(term) = owner.filter(|term| term.epoch == self.broker.epoch()) else { return false };
         self.healed
             && self.records_to_come == 0
             && self.on_the_way == 0
@@ -254,25 +362,49 @@ impl World {
             && term.engine.is_quiet()
     }
 
-    /// The next thing that happens: from the agenda, or the engine's own time.
+    /// How long everything that is left may take: the calls that it needs over those of a day, begun after the midnight
+    /// that may have to be waited for, behind the activities that still run.
+    fn drains_within_ms(&self) -> u64 {
+        let now = self.vendor_time();
+        let mut days_max = 0;
+        for (index, application) in self.catalog.applications.iter().enumerate() {
+            let mine = |connection: ConnectionId| usize::from(self.catalog.connection(connection).application.0) == index;
+            // Each profile comes and goes once more, and is looked up for it; polls and lists go with them.
+            let calls = (0..).zip(&self.catalog.exports).filter(|(_, export)| mine(export.connection));
+            let calls: u64 = calls.map(|(number, _)| 4 * self.fold.export(number).len() as u64 + 60).sum();
+            let day = application
+                .calls_per_day
+                .map_or(u64::MAX, |calls| u64::from(calls) * u64::from(100 - application.reserved_for_others_percent) / 100);
+            days_max = days_max.max(1 + calls.div_ceil(day.max(1)));
+        }
+        let activities_ms = self.vendors.iter().map(|vendor| vendor.last_end().since_ms(now)).max().unwrap_or(0);
+        days_max * DAY_MS.unsigned_abs() + activities_ms + REST_SLACK_MS
+    }
+
+    /// When, and in which process, an engine wants to be woken next.
+    fn wake(&self) -> Option<(u64, usize)> {
+        let wakes = self.processes.iter().enumerate().filter_map(|(index, process)| {
+            let at = process.term.as_ref().filter(|_| !process.suspended)?.engine.poll_timeout()?;
+            let clock = &process.clock;
+            Some(((clock.since_ms + at.0.saturating_sub(clock.base)).max(self.now_ms), index))
+        });
+        wakes.min()
+    }
+
+    /// The next thing that happens: from the agenda, or an engine's own time.
     fn step(&mut self) {
         let head = self.agenda.first_key_value().map(|((at, _), _)| *at);
-        let wake = self.term.as_ref().and_then(|term| {
-            term.engine.poll_timeout().map(|at| (term.started_ms + at.0.saturating_sub(term.base)).max(self.now_ms))
-        });
+        let wake = self.wake();
         let next = match (head, wake) {
             (None, None) => {
                 self.break_promise("liveness", format!("nothing will ever happen again: {}", self.standing()));
                 return;
             }
-            (Some(head), Some(wake)) => head.min(wake),
-            (Some(at), None) | (None, Some(at)) => at,
+            (Some(head), Some((wake, _))) => head.min(wake),
+            (Some(at), None) | (None, Some((at, _))) => at,
         };
         if next > self.rest_by_ms {
-            self.break_promise(
-                "liveness",
-                format!("no rest {} days after the last fault: {}", REST_MS / 86_400_000, self.standing()),
-            );
+            self.break_promise("liveness", format!("no rest within what its calls take: {}", self.standing()));
             return;
         }
         self.at_this_instant = if next == self.now_ms { self.at_this_instant + 1 } else { 0 };
@@ -285,15 +417,18 @@ impl World {
             if let Some((_, happening)) = self.agenda.pop_first() {
                 self.happen(happening);
             }
-        } else {
-            self.mutate(None);
+        } else if let Some((_, process)) = wake {
+            self.mutate(process, None);
         }
     }
 
     /// What the engine says of itself, for a failure's text.
     fn standing(&self) -> String {
-        let Some(term) = &self.term else { return "no engine runs".to_owned() };
-        let view = term.engine.snapshot(self.clock(term));
+        let owner = self.group.owner.or_else(|| self.processes.iter().position(|process| process.term.is_some()));
+        let Some((owner, term)) = owner.and_then(|owner| Some((owner, self.processes[owner].term.as_ref()?))) else {
+            return format!("no engine runs; {:?}", self.group);
+        };
+        let view = term.engine.snapshot(self.clock(owner));
         let exports: Vec<String> = view
             .exports
             .iter()
@@ -314,52 +449,72 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
-        let current = self.terms;
-        let alive = |term: u32| term == current;
-        match happening {
-            Happening::Arrival(index) => self.record_arrives(index),
-            Happening::Marker(partition) => {
+        let process = happening.term().and_then(|term| self.process_of(term));
+        if let Some(process) = process
+            && self.processes[process].suspended
+        {
+            self.processes[process].waits.push(happening);
+            return;
+        }
+        match (happening, process) {
+            (Happening::Arrival(index), _) => self.record_arrives(index),
+            (Happening::Marker(partition), _) => {
                 self.broker.append_marker(partition);
                 self.read_soon();
             }
-            Happening::Read { term } if alive(term) => self.read(),
-            Happening::Leaves(parcel) => self.leaves(parcel),
-            Happening::Arrives(parcel) => self.arrives(*parcel),
-            Happening::Answers { term, call, outcome, vendor_time } => {
+            (Happening::Starts(process), _) => self.starts(process),
+            (Happening::Expires { process, joined }, _) => self.expires(process, joined),
+            (Happening::Assigned { process, assignment }, _) => self.assigned(process, assignment),
+            (Happening::Revoked { .. }, Some(process)) => self.revoked(process),
+            (Happening::Rebalance, _) => self.rebalance(),
+            (Happening::Fences { .. }, Some(process)) => self.fences(process),
+            (Happening::Restores { .. }, Some(process)) => self.restores(process),
+            (Happening::Read { .. }, Some(process)) => self.read(process),
+            (Happening::Leaves(parcel), Some(process)) => self.leaves(process, parcel),
+            (Happening::Leaves(_), None) => self.on_the_way -= 1,
+            (Happening::Arrives(parcel), _) => self.arrives(*parcel),
+            (Happening::Answers { call, outcome, vendor_time, .. }, process) => {
                 self.on_the_way -= 1;
-                if alive(term) && self.term.is_some() {
+                if let Some(process) = process {
                     self.trace.line(self.now_ms, format_args!("in  call {} {}", call.0, delivery::describe(&outcome)));
-                    self.mutate(Some(Input::CallEnded { call, outcome: *outcome, vendor_time }));
+                    self.mutate(process, Some(Input::CallEnded { call, outcome: *outcome, vendor_time }));
                 }
             }
-            Happening::Token { term, read } if alive(term) => self.token(read),
-            Happening::Lands { term, commit, began } if alive(term) => self.lands(*commit, began),
-            Happening::Confirmed { term, commit, began } if alive(term) => {
-                self.mutate(Some(Input::Committed { commit, began }));
+            (Happening::Token { read, .. }, Some(process)) => self.token(process, read),
+            (Happening::TokenAnswers { read, fresh, .. }, Some(process)) => self.token_answers(process, read, fresh),
+            (Happening::SignsIn(connection), _) => self.signs_in(connection),
+            (Happening::Lands { term, landing }, process) => self.lands(term, process, *landing),
+            (Happening::Confirmed { commit, began, .. }, Some(process)) => {
+                self.mutate(process, Some(Input::Committed { commit, began }));
             }
-            Happening::Drain => self.drain(),
-            Happening::DrainEnds { term } if alive(term) => {
+            (Happening::Fails { .. }, Some(process)) => self.fails(process),
+            (Happening::Drain, _) => self.drain(),
+            (Happening::DrainEnds { .. }, Some(process)) => {
                 self.trace.line(self.now_ms, format_args!("the stop takes too long: killed"));
-                self.die();
+                self.die(process);
             }
-            Happening::Crash => {
-                if self.term.is_some() && !self.healed {
-                    self.faults.count(Fault::Crash);
-                    self.trace.line(self.now_ms, format_args!("CRASH"));
-                    self.die();
-                }
-            }
-            Happening::Begin => self.begin(),
-            Happening::Heal => {
+            (Happening::Crash, _) => self.crash(),
+            (Happening::Suspends, _) => self.suspends(),
+            (Happening::Wakes(process), _) => self.wakes(process),
+            (Happening::ClockJumps, _) => self.clock_jumps(),
+            (Happening::Heal, _) => {
                 self.trace.line(self.now_ms, format_args!("nothing goes wrong any more"));
                 self.healed = true;
                 self.faults.heal();
+                self.rest_by_ms = self.now_ms + self.drains_within_ms();
             }
-            Happening::Read { .. }
-            | Happening::Token { .. }
-            | Happening::Lands { .. }
-            | Happening::Confirmed { .. }
-            | Happening::DrainEnds { .. } => {}
+            (
+                Happening::Revoked { .. }
+                | Happening::Fences { .. }
+                | Happening::Restores { .. }
+                | Happening::Read { .. }
+                | Happening::Token { .. }
+                | Happening::TokenAnswers { .. }
+                | Happening::Confirmed { .. }
+                | Happening::Fails { .. }
+                | Happening::DrainEnds { .. },
+                None,
+            ) => {}
         }
     }
 
@@ -373,19 +528,41 @@ impl World {
         self.read_soon();
     }
 
+    /// Each term's reader looks for records soon.
     fn read_soon(&mut self) {
-        let ms = self.rng.u64(1..30);
-        let current = self.terms;
-        if let Some(term) = &mut self.term
-            && !term.reading
-        {
-            term.reading = true;
-            self.after(ms, Happening::Read { term: current });
+        for process in 0..self.processes.len() {
+            let ms = self.rng.u64(1..30);
+            if let Some(term) = &mut self.processes[process].term
+                && !term.reading
+            {
+                term.reading = true;
+                let term = term.id;
+                self.after(ms, Happening::Read { term });
+            }
         }
     }
 
-    fn read(&mut self) {
-        let Some(term) = &mut self.term else { return };
+    /// The source may have gained partitions since the term began.
+    fn finds_partitions(&mut self, process: usize) {
+        let Some(term) = &mut self.processes[process].term else { return };
+        // A term that holds reads nothing at all.
+        if term.reader.is_empty() {
+            return;
+        }
+        let mut added: Vec<NextOffset> = self.broker.ends();
+        added.retain(|end| !term.reader.contains_key(&end.partition));
+        added.iter_mut().for_each(|end| end.offset = 0);
+        if !added.is_empty() {
+            term.reader.extend(added.iter().map(|next| (next.partition, next.offset)));
+            self.trace.line(self.now_ms, format_args!("in  {} new partitions", added.len()));
+            self.reached.mark(Sometimes::PartitionAdded);
+            self.mutate(process, Some(Input::PartitionsAdded(added)));
+        }
+    }
+
+    fn read(&mut self, process: usize) {
+        self.finds_partitions(process);
+        let Some(term) = &mut self.processes[process].term else { return };
         term.reading = false;
         let (mut records, mut positions, mut more) = (Vec::new(), Vec::new(), false);
         for (partition, offset) in &mut term.reader {
@@ -406,10 +583,10 @@ impl World {
         }
         if !records.is_empty() {
             self.trace.line(self.now_ms, format_args!("in  {} records", records.len()));
-            self.mutate(Some(Input::Records(records)));
+            self.mutate(process, Some(Input::Records(records)));
         }
         if !positions.is_empty() {
-            self.mutate(Some(Input::ReaderAt(positions)));
+            self.mutate(process, Some(Input::ReaderAt(positions)));
         }
     }
 }

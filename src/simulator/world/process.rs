@@ -1,76 +1,155 @@
-//! The side of the process: what its engine asks for is performed, until it stops, is killed or begins again.
+//! A process: what its engine asks for is performed, until it stops, is killed or loses the shard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::{
-    Engine, Input, Output, Promise,
-    output::{Call, Commit},
-};
-use crate::model::time::Mono;
+use crate::engine::{Engine, Input, Output, output::Call};
+use crate::model::{call::Request, catalog::Catalog, position::PartitionId};
 
-use super::{Happening, Term, World};
+use super::{Happening, World, group::Takeover};
 use crate::simulator::{
     faults::Fault,
     network::{self, Parcel},
-    oracles::Sight,
+    sometimes::Sometimes,
 };
 
+/// The clocks of the machine that a process runs on. The monotonic one counts suspension.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// The monotonic clock at the world's `since_ms`.
+    pub(super) base: u64,
+    pub(super) since_ms: u64,
+    /// How far the wall clock is ahead of the vendor's.
+    pub(super) skew_ms: i64,
+}
+
+/// A replica.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// The configuration that it was started with: replicas may have different ones.
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) clock: Clock,
+    pub(super) runs: bool,
+    /// It stands still.
+    pub(super) suspended: bool,
+    /// The group has given up on it while it stood still.
+    pub(super) expired: bool,
+    /// What has come while it stood still.
+    pub(super) waits: Vec<Happening>,
+    /// How often it joined the group.
+    pub(super) joined: u32,
+    pub(super) takeover: Option<Takeover>,
+    pub(super) term: Option<Term>,
+}
+
+impl Process {
+    pub(super) fn new(catalog: Arc<Catalog>) -> Self {
+        Self {
+            catalog,
+            clock: Clock::default(),
+            runs: false,
+            suspended: false,
+            expired: false,
+            waits: Vec::new(),
+            joined: 0,
+            takeover: None,
+            term: None,
+        }
+    }
+
+    /// The term that it runs or takes over.
+    pub(super) fn current(&self) -> Option<u32> {
+        self.term.as_ref().map(|term| term.id).or(self.takeover.as_ref().map(|takeover| takeover.term))
+    }
+}
+
+/// A term, from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct Term {
+    pub(super) id: u32,
+    /// The epoch of its producer.
+    pub(super) epoch: u32,
+    pub(super) engine: Engine,
+    pub(super) reader: BTreeMap<PartitionId, i64>,
+    pub(super) paused: BTreeSet<PartitionId>,
+    pub(super) reading: bool,
+    pub(super) calls_open: u64,
+    pub(super) last_landing_ms: u64,
+    /// For each connection, the version of the token that it read last.
+    pub(super) tokens: BTreeMap<u16, u64>,
+    /// Removals that it has sent.
+    removals: BTreeSet<u64>,
+}
+
+impl Term {
+    pub(super) fn new(id: u32, epoch: u32, engine: Engine, reader: BTreeMap<PartitionId, i64>) -> Self {
+        Self {
+            id,
+            epoch,
+            engine,
+            reader,
+            paused: BTreeSet::new(),
+            reading: false,
+            calls_open: 0,
+            last_landing_ms: 0,
+            tokens: BTreeMap::new(),
+            removals: BTreeSet::new(),
+        }
+    }
+}
+
 impl World {
-    /// One mutation of the engine, and everything it asks for.
-    pub(super) fn mutate(&mut self, input: Option<Input>) {
-        let Some(mut term) = self.term.take() else { return };
-        let now = self.clock(&term);
+    /// One mutation of an engine, and everything it asks for.
+    pub(super) fn mutate(&mut self, process: usize, input: Option<Input>) {
+        let Some(mut term) = self.processes[process].term.take() else { return };
+        let now = self.clock(process);
         match input {
             Some(input) => term.engine.handle_input(now, input),
             None => term.engine.handle_timeout(now),
         }
-        self.outputs(term);
+        self.outputs(process, term);
     }
 
-    pub(super) fn outputs(&mut self, mut term: Term) {
-        let mut count = 0_u32;
+    pub(super) fn outputs(&mut self, process: usize, mut term: Term) {
+        let (mut count, mut suspends) = (0_u32, false);
         while let Some(output) = term.engine.poll_output() {
             count += 1;
             let effect = matches!(output, Output::Call(_) | Output::Commit(_));
             let dies = effect && self.faults.strikes(&mut self.rng, Fault::CrashAtEffect);
             let before = dies && self.rng.bool();
+            suspends |= effect;
             let drained = matches!(output, Output::Drained);
             if !before {
-                self.perform(&mut term, output);
+                self.perform(process, &mut term, output);
             }
-            if dies || drained {
-                let how = if dies { "CRASH at an effect" } else { "the term ends in order" };
-                self.trace.line(self.now_ms, format_args!("{how}"));
-                self.die_of(term);
+            if dies {
+                self.trace.line(self.now_ms, format_args!("CRASH of process {process} at an effect"));
+                self.die(process);
+                return;
+            }
+            if drained {
+                self.trace.line(self.now_ms, format_args!("the term of process {process} ends in order"));
+                self.reached.mark(Sometimes::EndedInOrder);
+                self.leaves_group(process);
                 return;
             }
         }
-        let verdict = self.oracles.after_mutation(&term.engine, self.clock(&term), count, term.calls_open);
-        self.term = Some(term);
+        if suspends {
+            self.may_suspend(process, 1);
+        }
+        let verdict = self.oracles.after_mutation(&term.engine, self.clock(process), count, term.calls_open);
+        self.processes[process].term = Some(term);
         self.judge(verdict);
     }
 
-    pub(super) fn perform(&mut self, term: &mut Term, output: Output) {
+    fn perform(&mut self, process: usize, term: &mut Term, output: Output) {
         match output {
             Output::Call(call) => self.send(term, call),
             Output::ReadToken(read) => {
                 let ms = self.rng.u64(1..200);
-                self.after(ms, Happening::Token { term: self.terms, read });
+                self.after(ms, Happening::Token { term: term.id, read });
             }
-            Output::Commit(commit) => {
-                let slow = self.faults.strikes(&mut self.rng, Fault::SlowCommit);
-                let ms = if slow { self.rng.u64(500..9_000) } else { self.rng.u64(5..60) };
-                let at = (self.now_ms + ms).max(term.last_landing_ms + 1);
-                term.last_landing_ms = at;
-                let offsets: Vec<i64> = commit.offsets.iter().map(|next| next.offset).collect();
-                self.trace.line(
-                    self.now_ms,
-                    format_args!("out commit {} of {} changes, offsets {offsets:?}", commit.commit.0, commit.changes.len()),
-                );
-                let began = self.clock(term).mono;
-                self.at(at, Happening::Lands { term: self.terms, commit: Box::new(commit), began });
-            }
+            Output::Commit(commit) => self.hand_over(process, term, commit),
             Output::Pause { partitions, reason } => {
                 self.trace.line(self.now_ms, format_args!("out pause {}", reason.as_str()));
                 term.paused.extend(partitions);
@@ -81,10 +160,11 @@ impl World {
                 }
                 if !term.reading {
                     term.reading = true;
-                    self.after(1, Happening::Read { term: self.terms });
+                    self.after(1, Happening::Read { term: term.id });
                 }
             }
             Output::Event(event) => {
+                self.reached.event(&event);
                 let text = format!("{event:?}");
                 let verdict = self.oracles.private.text(&text);
                 self.trace.line(self.now_ms, format_args!("    {text}"));
@@ -94,7 +174,7 @@ impl World {
         }
     }
 
-    pub(super) fn send(&mut self, term: &mut Term, call: Call) {
+    fn send(&mut self, term: &mut Term, call: Call) {
         let (wait_ms, ways_ms, fate) = network::draw_fate(&mut self.rng, &mut self.faults);
         self.trace.line(
             self.now_ms,
@@ -106,10 +186,19 @@ impl World {
                 fate.map_or(String::new(), |fate| format!(" ({})", fate.as_str()))
             ),
         );
+        if let Request::Remove { source, targets } = &call.request
+            && !term.removals.insert(crate::model::hash::text_hash(&format!("{source:?}{targets:?}")))
+        {
+            self.reached.mark(Sometimes::RemovalRepeated);
+        }
+        if let Request::CreateList { .. } = &call.request {
+            self.reached.mark(Sometimes::ListCreated);
+        }
         self.on_the_way += 1;
         term.calls_open += 1;
         let parcel = Parcel {
-            term: self.terms,
+            term: term.id,
+            epoch: term.epoch,
             call: call.call,
             connection: call.connection,
             request: call.request,
@@ -122,121 +211,19 @@ impl World {
         self.after(wait_ms, Happening::Leaves(Box::new(parcel)));
     }
 
-    pub(super) fn lands(&mut self, commit: Commit, began: Mono) {
-        let fails = self.faults.strikes(&mut self.rng, Fault::CommitFails);
-        let happens = !fails || self.rng.bool();
-        let id = commit.commit;
-        if happens {
-            self.commit(&commit);
-        }
-        if fails {
-            self.trace.line(self.now_ms, format_args!("commit {} is not confirmed: the term ends", id.0));
-            self.die();
-        } else {
-            let ms = self.rng.u64(1..20);
-            self.after(ms, Happening::Confirmed { term: self.terms, commit: id, began });
-        }
-    }
-
-    /// A transaction takes effect.
-    pub(super) fn commit(&mut self, commit: &Commit) {
-        let now = self.vendor_time();
-        for vendor in &mut self.vendors {
-            vendor.advance(now);
-        }
-        for index in 0..self.vendors.len() {
-            let applied = self.vendors[index].drain_applied();
-            self.oracles.applied.steps(index, applied, &self.bad_endings);
-        }
-        let before = self.broker.committed().clone();
-        if let Err(detail) = self.broker.commit(commit) {
-            self.break_promise(Promise::NothingLost.as_str(), detail);
-            return;
-        }
-        let sight = Sight {
-            catalog: &self.catalog,
-            scenario: &self.scenario,
-            fold: &self.fold,
-            broker: &self.broker,
-            vendors: &self.vendors,
-        };
-        let verdict = self.oracles.at_commit(&sight, commit, &before);
-        self.judge(verdict);
-    }
-
+    /// Some process that runs a term is asked to stop.
     pub(super) fn drain(&mut self) {
-        let Some(term) = &self.term else { return };
-        if self.healed {
-            return;
-        }
+        let running = (0..self.processes.len()).find(|process| {
+            let state = &self.processes[*process];
+            state.term.is_some() && !state.suspended
+        });
+        let Some(process) = running.filter(|_| !self.healed) else { return };
+        let Some(term) = self.processes[process].current() else { return };
         self.faults.count(Fault::Drain);
         let wait_ms = self.catalog.timing.drain_ms;
-        let deadline = self.clock(term).mono.plus_ms(wait_ms);
-        self.trace.line(self.now_ms, format_args!("in  drain"));
-        self.after(wait_ms + 15_000, Happening::DrainEnds { term: self.terms });
-        self.mutate(Some(Input::Drain { deadline }));
-    }
-
-    pub(super) fn die(&mut self) {
-        if let Some(term) = self.term.take() {
-            self.die_of(term);
-        }
-    }
-
-    /// The process is gone. What it had handed to Kafka may still happen, in order; another process begins later.
-    pub(super) fn die_of(&mut self, term: Term) {
-        drop(term);
-        let lands: Vec<(u64, u64)> =
-            self.agenda.iter().filter(|(_, h)| matches!(h, Happening::Lands { .. })).map(|(key, _)| *key).collect();
-        let kept = self.rng.usize(..=lands.len());
-        for key in lands.into_iter().take(kept) {
-            if let Some(Happening::Lands { commit, .. }) = self.agenda.remove(&key) {
-                self.commit(&commit);
-            }
-        }
-        // Answers, confirmations and landings of this term find nobody from here on.
-        self.terms += 1;
-        let ms_max = if self.rng.u32(..4) == 0 { 900_000 } else { 20_000 };
-        let ms = self.rng.u64(200..ms_max);
-        self.after(ms, Happening::Begin);
-    }
-
-    pub(super) fn begin(&mut self) {
-        if self.term.is_some() {
-            return;
-        }
-        let mut engine = Engine::new(Arc::clone(&self.catalog), self.rng.u64(..));
-        let compacted = self.rng.bool();
-        match self.broker.restore(compacted) {
-            Ok(changes) => changes.into_iter().for_each(|change| engine.restore(change)),
-            Err(detail) => {
-                self.break_promise(Promise::NothingLost.as_str(), detail);
-                return;
-            }
-        }
-        let skewed = self.faults.strikes(&mut self.rng, Fault::ClockSkew);
-        let skew_ms = if skewed { self.rng.i64(-7_200_000..7_200_000) } else { self.rng.i64(-400..400) };
-        let mut term = Term {
-            engine,
-            base: self.rng.u64(60_000..1 << 40),
-            started_ms: self.now_ms,
-            skew_ms,
-            reader: BTreeMap::new(),
-            paused: BTreeSet::new(),
-            reading: false,
-            calls_open: 0,
-            last_landing_ms: 0,
-        };
-        let now = self.clock(&term);
-        self.trace.line(self.now_ms, format_args!("BEGIN of term {}, its wall clock {} ms off", self.terms, term.skew_ms));
-        match term.engine.begin(now, &self.broker.beginning(now.mono)) {
-            Ok(starts) => term.reader = starts.iter().map(|next| (next.partition, next.offset)).collect(),
-            Err(reason) => {
-                self.break_promise("liveness", format!("a term does not begin: {}", reason.as_str()));
-                return;
-            }
-        }
-        self.outputs(term);
-        self.read_soon();
+        let deadline = self.clock(process).mono.plus_ms(wait_ms);
+        self.trace.line(self.now_ms, format_args!("in  drain of process {process}"));
+        self.after(wait_ms + 15_000, Happening::DrainEnds { term });
+        self.mutate(process, Some(Input::Drain { deadline }));
     }
 }
