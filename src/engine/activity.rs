@@ -128,6 +128,10 @@ pub(super) struct Batch {
     pub(super) repeated: bool,
     /// When the records that its rows carry are parked; `None` when none is left to park.
     pub(super) parks_at: Option<Mono>,
+    /// Contacts that its activity could not add to the list.
+    pub(super) cannot_add: u64,
+    /// The reading of suppressed contacts that may explain them.
+    pub(super) reads_first: Option<u64>,
     /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
     pub(super) carried: BTreeMap<PartitionId, i64>,
 }
@@ -186,6 +190,8 @@ impl Engine {
             restored: false,
             repeated: false,
             parks_at,
+            cannot_add: 0,
+            reads_first: None,
             carried: BTreeMap::new(),
         };
         self.batches.insert(number, batch);
@@ -250,6 +256,13 @@ impl Engine {
             if rows == 1 && faults > 0 && refused.is_empty() {
                 refused.push(0);
             }
+            // Whom the vendor keeps off lists is in the set, once it was read on.
+            let cannot_add = counts.cannot_add_to_list.unwrap_or(0);
+            if cannot_add > 0 {
+                let connection = self.exports[usize::from(batch.export.0)].connection;
+                batch.cannot_add = cannot_add;
+                batch.reads_first = Some(self.connections[usize::from(connection.0)].suppression.ask());
+            }
             self.end(number, Ending::Applied { at, refused });
         } else {
             self.end(number, Ending::Applied { at, refused: Vec::new() });
@@ -299,6 +312,10 @@ impl Engine {
             .filter(|(_, batch)| {
                 batch.carried.iter().all(|(partition, offset)| self.acks.reader(*partition).is_none_or(|reader| reader > *offset))
             })
+            .filter(|(_, batch)| {
+                let connection = self.export(batch.export).connection;
+                batch.reads_first.is_none_or(|number| self.connections[usize::from(connection.0)].suppression.has_read(number))
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in ended {
@@ -322,6 +339,7 @@ impl Engine {
         let (mut adds, mut updates, mut removals) = (0, 0, 0);
         let mut freshness_ms = Vec::new();
         let (mut refused_rows, mut unknown) = (0, 0_u64);
+        let mut unexplained = batch.cannot_add;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
@@ -332,6 +350,12 @@ impl Engine {
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(export, row);
+                }
+                // It was not added, and is wanted: it waits with the suppressed.
+                Ending::Applied { .. } if batch.cannot_add > 0 && self.suppressed_at(export, row.slot).is_some() => {
+                    unexplained = unexplained.saturating_sub(1);
+                    let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
+                    self.send_again(now, export, row, sent);
                 }
                 Ending::Applied { at, .. } => {
                     let was = self.export(export).members.contact(row.slot).known;
@@ -376,6 +400,9 @@ impl Engine {
         }
         if moved > 0 {
             self.emit(Event::Applied { export, adds, updates, removals, freshness_ms });
+        }
+        if unexplained > 0 {
+            self.emit(Event::CannotAddUnexplained { export, rows: unexplained });
         }
         if refused_rows > 0 {
             self.emit(Event::RowsRefused { export, rows: refused_rows });

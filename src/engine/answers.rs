@@ -30,7 +30,7 @@ const AFTER_MIDNIGHT_MS: i64 = 900_000;
 const REFRESH_AGAIN_MS: i64 = 60_000;
 
 /// Whether a listing was refused in a way that its cursor may explain: it is begun again.
-fn is_stale(outcome: &Outcome) -> bool {
+pub(super) fn is_stale(outcome: &Outcome) -> bool {
     matches!(
         outcome,
         Outcome::Refused(Refusal { disposition: Disposition::Invalid | Disposition::NotFound | Disposition::Conflict, .. })
@@ -128,6 +128,13 @@ impl Engine {
                     self.put_back_look_up(export, slot, sequence);
                 }
             },
+            Purpose::Suppressed(connection) => self.on_suppressed(now, connection, call.handed_over, outcome),
+            Purpose::LookUpSuppressed(connection, address) => match &outcome {
+                Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up_suppressed(now, connection, &address, Some(page)),
+                Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                    self.on_looked_up_suppressed(now, connection, &address, None)
+                }
+            },
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),
             Purpose::CreateList(export) => self.on_list_created(now, export, outcome),
         }
@@ -138,7 +145,7 @@ impl Engine {
             Purpose::Post(number) | Purpose::PollOne(number) | Purpose::Look(number) | Purpose::Clear(number) => {
                 self.batches.get(number).map(|batch| batch.export)
             }
-            Purpose::PollAll(..) => None,
+            Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) => None,
             Purpose::Scan(export) | Purpose::LookUp(export, _, _) | Purpose::FindList(export) | Purpose::CreateList(export) => {
                 Some(*export)
             }
@@ -219,7 +226,12 @@ impl Engine {
                         }
                     }
                     Purpose::PollOne(_) if refusal.disposition == Disposition::NotFound => {}
-                    Purpose::PollOne(_) | Purpose::PollAll(..) | Purpose::Look(_) | Purpose::Clear(_) => {
+                    Purpose::PollOne(_)
+                    | Purpose::PollAll(..)
+                    | Purpose::Look(_)
+                    | Purpose::Clear(_)
+                    | Purpose::Suppressed(_)
+                    | Purpose::LookUpSuppressed(..) => {
                         self.back_off(now, call.connection);
                     }
                 }

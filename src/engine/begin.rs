@@ -12,12 +12,12 @@ use crate::model::{
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
-    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue},
+    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
 };
 
 use super::{
-    ApplicationState, Engine, Event,
+    ApplicationState, ConnectionState, Engine, Event,
     activity::{Batch, BatchRow, Look, Stage},
     coalescer::Tokens,
     event::{HoldReason, Holder},
@@ -121,8 +121,25 @@ impl Engine {
                     state.rows_by_minute = record.rows_by_minute.into_iter().collect();
                 }
             }
-            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. }, _) => {}
+            (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
+                if let Some(state) = self.connection_named(&connection) {
+                    state.suppression.record = record;
+                }
+            }
+            (StateKey::Suppressed { connection, bucket }, value) => {
+                if let Some(state) = self.connection_named(&connection) {
+                    let record =
+                        if let Some(StateValue::Suppressed(record)) = value { record } else { SuppressedBucket::default() };
+                    state.suppression.restore(bucket, record);
+                }
+            }
+            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Connection { .. }, _) => {}
         }
+    }
+
+    fn connection_named(&mut self, name: &Text) -> Option<&mut ConnectionState> {
+        let index = self.catalog.connections.iter().position(|connection| connection.name == *name)?;
+        self.connections.get_mut(index)
     }
 
     /// The header restored last, for the driver's own checks.
@@ -361,6 +378,8 @@ impl Engine {
                 restored: true,
                 repeated: operation == crate::model::batch::Operation::Remove,
                 parks_at: None,
+                cannot_add: 0,
+                reads_first: None,
                 carried,
             };
             self.batches.insert(number, batch);

@@ -35,6 +35,10 @@ pub(super) enum Purpose {
     Scan(ExportId),
     /// Looks an address up.
     LookUp(ExportId, ContactSlot, u64),
+    /// Reads a page of the contacts that imports must never touch.
+    Suppressed(ConnectionId),
+    /// Looks up a suppressed contact that is wanted.
+    LookUpSuppressed(ConnectionId, crate::model::Text),
     /// Finds an export's list by name.
     FindList(ExportId),
     /// Creates it.
@@ -163,6 +167,7 @@ impl Engine {
                 self.find_list(now, export);
                 self.find_ids(now, export);
             }
+            self.read_suppressed(now);
         }
     }
 
@@ -275,6 +280,15 @@ impl Engine {
             }
             if self.export(export).held.is_some() {
                 continue;
+            }
+            if batch.import.is_some() && !batch.repeated {
+                if !self.may_import(now, export) {
+                    continue;
+                }
+                if self.takes_back(number) {
+                    self.wake_at(now.mono);
+                    continue;
+                }
             }
             let Some(permit) = self.permit(now, connection, LANE_CALLS) else { continue };
             let Some(batch) = self.batches.get_mut(&number) else { continue };
@@ -399,7 +413,7 @@ impl Engine {
         self.lease_until.since_ms(now.mono) > 100
     }
 
-    fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
+    pub(super) fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
         let application = self.catalog.connection(id).application;
         let connection = &self.connections[usize::from(id.0)];
         if now.mono < self.first_call_at || connection.held.is_some() || !connection.token.works(now) {
@@ -445,7 +459,7 @@ impl Engine {
         }
     }
 
-    fn call(&mut self, now: Now, connection: ConnectionId, permit: Permit, request: Request, purpose: Purpose) {
+    pub(super) fn call(&mut self, now: Now, connection: ConnectionId, permit: Permit, request: Request, purpose: Purpose) {
         self.next_call += 1;
         let call = CallId(self.next_call);
         let application = self.catalog.connection(connection).application;
@@ -509,6 +523,6 @@ impl Engine {
         if !export.starts_at_once {
             return Some(HoldReason::NotStarted);
         }
-        self.export(id).held.map(|(reason, _)| reason)
+        self.export(id).held.map(|(reason, _)| reason).or_else(|| self.suppression_hold(id))
     }
 }

@@ -162,6 +162,9 @@ impl Engine {
                 ledgers.push((index, record));
             }
         }
+        for (state, connection) in self.connections.iter_mut().zip(&self.catalog.connections) {
+            state.suppression.records(&connection.name, &mut changes);
+        }
         for id in self.export_ids() {
             let name = self.catalog.export(id).name.clone();
             let state = self.export_mut(id);

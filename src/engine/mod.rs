@@ -34,6 +34,7 @@ mod quota;
 mod removal;
 mod route;
 mod router;
+mod suppression;
 mod view;
 
 #[cfg(test)]
@@ -145,6 +146,7 @@ struct ConnectionState {
     failures: u32,
     open_batches: usize,
     polling: calls::Polling,
+    suppression: suppression::Suppression,
     /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
     activity_ms: u64,
 }
@@ -161,6 +163,7 @@ struct ExportState {
     members: Membership,
     imports: Queue,
     removals: Removals,
+    suppressed: suppression::SuppressedAdds,
     finding: Finding,
     list: Option<ListId>,
     list_call: bool,
@@ -286,6 +289,7 @@ impl Engine {
         self.park(now);
         self.commit_if_due(now);
         self.press_back();
+        self.tell_suppressed();
         self.tell(now);
     }
 
@@ -348,6 +352,7 @@ impl ConnectionState {
             failures: 0,
             open_batches: 0,
             polling: calls::Polling::Idle,
+            suppression: suppression::Suppression::default(),
             activity_ms: 2_000,
         }
     }
@@ -363,6 +368,7 @@ impl ExportState {
             members: Membership::new(seed),
             imports: Queue::default(),
             removals: Removals::default(),
+            suppressed: suppression::SuppressedAdds::default(),
             finding: Finding::Idle,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),

@@ -53,7 +53,8 @@ impl Engine {
             if !self.may_cut(now, export) {
                 continue;
             }
-            while let Some(reason) = self.import_ready(now, export) {
+            let may_import = self.export(export).imports.live == 0 || self.may_import(now, export);
+            while may_import && let Some(reason) = self.import_ready(now, export) {
                 if !self.cut_imports(now, export, reason) {
                     break;
                 }

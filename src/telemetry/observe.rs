@@ -90,6 +90,18 @@ impl Telemetry {
                 self.refused.with_label_values(&[name(export)]).inc_by(u64::from(*rows));
                 tracing::warn!(export = name(export), rows, "the vendor refused rows; they are in the dead letters");
             }
+            Event::Suppressed { export, contacts } => {
+                self.suppressed.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+                tracing::info!(export = name(export), contacts, "not added: the account has them as deleted or unsubscribed");
+            }
+            Event::CannotAddUnexplained { export, rows } => {
+                self.cannot_add.with_label_values(&[name(export)]).inc_by(*rows);
+                tracing::warn!(
+                    export = name(export),
+                    rows,
+                    "the vendor did not add contacts to the list, and does not show them as unsubscribed"
+                );
+            }
             Event::RemovalPlanned { export, strategy, contacts, calls, calls_other } => {
                 self.removal_plans.with_label_values(&[name(export), strategy.as_str()]).inc();
                 tracing::info!(
@@ -190,6 +202,7 @@ impl Telemetry {
             let label = [connection.name.as_str()];
             self.activities_open.with_label_values(&label).set(i64::from(connection.activities_open));
             self.oldest_activity_seconds.with_label_values(&label).set(age(connection.oldest_activity));
+            self.suppressed_contacts.with_label_values(&label).set(number(connection.suppressed));
             if let Some(expires_at) = connection.token_expires_at {
                 self.token_expiry_seconds.with_label_values(&label).set(seconds(expires_at.since_ms(wall)));
             }
@@ -202,6 +215,7 @@ impl Telemetry {
                 (&self.members, export.members),
                 (&self.waiting, export.waiting),
                 (&self.in_flight, export.in_flight),
+                (&self.suppressed_adds, export.suppressed),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {
                 gauge.with_label_values(&label).set(number(count));

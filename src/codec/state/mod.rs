@@ -48,6 +48,8 @@ pub fn encode_key(key: &StateKey) -> Vec<u8> {
         StateKey::Batch { name, chunk } => format!("batch/{}/{chunk}", escape(&name.0)),
         StateKey::Ledger { application } => format!("ledger/{application}"),
         StateKey::Export { export } => format!("export/{}", escape(export)),
+        StateKey::Connection { connection } => format!("connection/{}", escape(connection)),
+        StateKey::Suppressed { connection, bucket } => format!("suppressed/{}/{bucket}", escape(connection)),
     };
     text.into_bytes()
 }
@@ -61,6 +63,8 @@ pub fn encode_value(value: &StateValue, out: &mut Vec<u8>) {
         StateValue::Batch(chunk) => records::write_batch(out, chunk),
         StateValue::Ledger(ledger) => records::write_ledger(out, *ledger),
         StateValue::Export(export) => records::write_export(out, export),
+        StateValue::Connection(connection) => records::write_connection(out, *connection),
+        StateValue::Suppressed(bucket) => records::write_suppressed(out, bucket),
     }
 }
 
@@ -80,6 +84,8 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<StateChange, StateFaul
             StateKey::Batch { .. } => StateValue::Batch(records::read_batch(&mut reader)?),
             StateKey::Ledger { .. } => StateValue::Ledger(records::read_ledger(&mut reader)?),
             StateKey::Export { .. } => StateValue::Export(records::read_export(&mut reader)?),
+            StateKey::Connection { .. } => StateValue::Connection(records::read_connection(&mut reader)?),
+            StateKey::Suppressed { .. } => StateValue::Suppressed(records::read_suppressed(&mut reader)?),
         })
     });
     match read {
@@ -102,6 +108,8 @@ const fn kind(key: &StateKey) -> &'static str {
         StateKey::Batch { .. } => "batch",
         StateKey::Ledger { .. } => "ledger",
         StateKey::Export { .. } => "export",
+        StateKey::Connection { .. } => "connection",
+        StateKey::Suppressed { .. } => "suppressed",
     }
 }
 
@@ -119,6 +127,8 @@ fn decode_key(key: &[u8]) -> Result<StateKey, StateFault> {
             StateKey::Ledger { application: ClientIdHash(hash) }
         }
         "export" => StateKey::Export { export: part()? },
+        "connection" => StateKey::Connection { connection: part()? },
+        "suppressed" => StateKey::Suppressed { connection: part()?, bucket: part()?.parse().map_err(|_| StateFault::Key)? },
         other if other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
             return Err(StateFault::Kind(other.to_owned()));
         }

@@ -8,8 +8,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
-        SettledRecord,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
+        Refused, RoutedExport, SettledRecord, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -102,6 +102,9 @@ fn change() -> impl Strategy<Value = StateChange> {
     });
     let export = (proptest::option::of(any::<u128>()), proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4))
         .prop_map(|(list, rows_by_minute)| ExportRecord { list: list.map(ListId::from_u128), rows_by_minute });
+    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()))
+        .prop_map(|(suppressed_read_at, names_echoed)| ConnectionRecord { suppressed_read_at, names_echoed });
+    let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
         (text(), text(), member())
@@ -111,6 +114,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         (any::<u64>(), ledger)
             .prop_map(|(hash, value)| (StateKey::Ledger { application: ClientIdHash(hash) }, StateValue::Ledger(value))),
         (text(), export).prop_map(|(export, value)| (StateKey::Export { export }, StateValue::Export(value))),
+        (text(), connection).prop_map(|(connection, value)| (StateKey::Connection { connection }, StateValue::Connection(value))),
+        (text(), any::<u8>(), suppressed)
+            .prop_map(|(connection, bucket, value)| (StateKey::Suppressed { connection, bucket }, StateValue::Suppressed(value))),
     ]
     .prop_map(|(key, value)| StateChange { key, value: Some(value) })
 }
@@ -122,6 +128,8 @@ fn schema(kind: &str) -> Schema {
         "batch" => include_str!("../../../schemas/state/batch.avsc"),
         "ledger" => include_str!("../../../schemas/state/ledger.avsc"),
         "export" => include_str!("../../../schemas/state/export.avsc"),
+        "connection" => include_str!("../../../schemas/state/connection.avsc"),
+        "suppressed" => include_str!("../../../schemas/state/suppressed.avsc"),
         other => panic!("no schema of {other}"),
     };
     Schema::parse_str(text).unwrap()
@@ -177,7 +185,7 @@ proptest! {
     /// Every kind of key with bytes at random behind the version, hostile lengths and counts among them.
     #[test]
     fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..200), key in proptest::collection::vec(any::<u8>(), 0..40)) {
-        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e"] {
+        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e", "connection/c", "suppressed/c/0"] {
             drop(decode(kind.as_bytes(), Some(&value)));
             drop(decode(kind.as_bytes(), Some(&[&[1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], value.as_slice()].concat())));
         }

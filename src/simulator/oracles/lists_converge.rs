@@ -18,14 +18,14 @@ pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
         let mut wanted: BTreeSet<Text> =
             last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
         wanted.extend(foreign);
-        if let Some(missing) = wanted.difference(&members).next() {
+        if let Some(missing) = wanted.difference(&members).find(|address| !sight.is_suppressed(index, address)) {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
         }
         if export.on_exit == OnExit::Keep {
             let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
             wanted.extend(ever.map(|(address, _)| address.clone()));
         }
-        if let Some(surplus) = members.difference(&wanted).next() {
+        if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
             return Err((Promise::ListsConverge, format!("{surplus} is still on the list of {}", export.name)));
         }
     }

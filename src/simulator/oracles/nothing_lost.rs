@@ -105,6 +105,9 @@ impl NothingLost {
         let candidates = &wishes[settled.saturating_sub(1)..];
         let addresses: BTreeSet<&Text> = wishes.iter().filter_map(address).collect();
         for known in addresses {
+            if sight.is_suppressed(export, known) {
+                continue;
+            }
             let present = members.binary_search(known).is_ok();
             let wants = |wish: &Wish| address(wish) == Some(known);
             let as_wished = candidates.iter().any(|wish| wants(wish) == present);

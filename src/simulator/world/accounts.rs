@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
+use super::World;
 use crate::model::{
     ListId,
     catalog::{Catalog, ConnectionId, ListRef},
@@ -12,6 +13,20 @@ use crate::simulator::{
     constant_contact::{ActivityTime, PlantedContact, Vendor, VendorConfig},
     workload::{ListPlan, Scenario},
 };
+
+impl World {
+    /// Somebody opts out, or is deleted: by the account's own pages, not by us.
+    pub(super) fn departs(&mut self, index: usize) {
+        let now = self.vendor_time();
+        let departure = &self.scenario.departures[index];
+        self.trace.line(self.now_ms, format_args!("somebody of {} is {:?} now", departure.connection, departure.status));
+        let vendor = &mut self.vendors[departure.connection];
+        vendor.advance(now);
+        let (address, status) = (departure.address.clone(), departure.status);
+        vendor.plant_contact(&PlantedContact { address: address.clone(), status, lists: Vec::new() });
+        self.oracles.opt_out.departed(departure.connection, address, status, now);
+    }
+}
 
 /// Accounts with the lists and contacts of a plan; lists by id get their ids.
 pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> Vec<Vendor> {
@@ -30,6 +45,8 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             calls_per_day: application.calls_per_day,
             activity_ms,
             seed: rng.u64(..),
+            import_revives_deleted: rng.bool(),
+            import_lifts_opt_out: rng.bool(),
             observed: true,
             ..VendorConfig::default()
         };

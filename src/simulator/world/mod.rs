@@ -44,16 +44,38 @@ const READ_RECORDS_MAX: usize = 50;
 #[derive(Debug)]
 enum Happening {
     Arrival(usize),
+    /// Somebody opts out, or is deleted.
+    Departs(usize),
     Marker(PartitionId),
-    Read { term: u32 },
+    Read {
+        term: u32,
+    },
     Leaves(Box<Parcel>),
     Arrives(Box<Parcel>),
-    Answers { term: u32, call: CallId, outcome: Box<Outcome>, vendor_time: Option<UnixMillis> },
-    Token { term: u32, read: ReadToken },
-    Lands { term: u32, commit: Box<Commit>, began: Mono },
-    Confirmed { term: u32, commit: CommitId, began: Mono },
+    Answers {
+        term: u32,
+        call: CallId,
+        outcome: Box<Outcome>,
+        vendor_time: Option<UnixMillis>,
+    },
+    Token {
+        term: u32,
+        read: ReadToken,
+    },
+    Lands {
+        term: u32,
+        commit: Box<Commit>,
+        began: Mono,
+    },
+    Confirmed {
+        term: u32,
+        commit: CommitId,
+        began: Mono,
+    },
     Drain,
-    DrainEnds { term: u32 },
+    DrainEnds {
+        term: u32,
+    },
     Crash,
     Begin,
     Heal,
@@ -198,6 +220,9 @@ impl World {
         for index in 0..self.scenario.arrivals.len() {
             self.at(self.scenario.arrivals[index].at_ms, Happening::Arrival(index));
         }
+        for index in 0..self.scenario.departures.len() {
+            self.at(self.scenario.departures[index].at_ms, Happening::Departs(index));
+        }
         for start in self.scenario.starts.clone() {
             if self.rng.bool() {
                 let at = self.rng.u64(..=last_ms);
@@ -318,6 +343,7 @@ impl World {
         let alive = |term: u32| term == current;
         match happening {
             Happening::Arrival(index) => self.record_arrives(index),
+            Happening::Departs(index) => self.departs(index),
             Happening::Marker(partition) => {
                 self.broker.append_marker(partition);
                 self.read_soon();
