@@ -128,6 +128,10 @@ pub(super) struct Batch {
     pub(super) repeated: bool,
     /// When the records that its rows carry are parked; `None` when none is left to park.
     pub(super) parks_at: Option<Mono>,
+    /// It was not found by its name: its record stays.
+    pub(super) given_up: bool,
+    /// Contacts that one which was given up touched meanwhile.
+    pub(super) haunted: Vec<ContactSlot>,
     /// Contacts that its activity could not add to the list.
     pub(super) cannot_add: u64,
     /// The reading of suppressed contacts that may explain them.
@@ -190,6 +194,8 @@ impl Engine {
             restored: false,
             repeated: false,
             parks_at,
+            given_up: false,
+            haunted: Vec::new(),
             cannot_add: 0,
             reads_first: None,
             carried: BTreeMap::new(),
@@ -296,7 +302,9 @@ impl Engine {
 
     /// Takes a batch out of the accounts; its records go with the next transaction.
     fn close(&mut self, batch: &Batch) {
-        self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        if !batch.given_up {
+            self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        }
         let state = &mut self.exports[usize::from(batch.export.0)];
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
         let connection = &mut self.connections[usize::from(state.connection.0)];
@@ -325,6 +333,9 @@ impl Engine {
             }
             if let Some(batch) = self.batches.remove(&number) {
                 self.close(&batch);
+                if batch.given_up {
+                    self.give_up(now, &batch);
+                }
                 self.finish(now, batch);
             }
         }
@@ -346,7 +357,8 @@ impl Engine {
             if let Some(id) = ids.get(index).filter(|_| !matches!(&*ending, Ending::Applied { .. })) {
                 self.export_mut(export).members.keep_id(row.slot, *id, true);
             }
-            match &*ending {
+            let ending = if batch.haunted.contains(&row.slot) { &Ending::Unknown } else { &*ending };
+            match ending {
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(export, row);

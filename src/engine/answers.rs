@@ -367,6 +367,7 @@ impl Engine {
             Outcome::Answered(Answer::Activities(page)) => (page.items, page.next, true),
             Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => (Vec::new(), None, false),
         };
+        self.watch(now, connection, &items);
         let mut missing = Vec::new();
         for (number, id, opened_at) in running {
             match items.iter().find(|activity| activity.activity_id == id) {
@@ -376,12 +377,19 @@ impl Engine {
         }
         let shown = items.last().and_then(|activity| activity.created_at);
         let passed = |opened_at: UnixMillis| shown.is_some_and(|created| created < opened_at.plus_ms(-CREATED_SKEW_MS));
-        let more = missing.iter().any(|(_, opened_at)| !passed(*opened_at)) && page + 1 < POLL_PAGES_MAX;
-        if let Some(cursor) = next.filter(|_| more) {
+        let ghosts = self.ghosts_since(connection);
+        let looks = self.ghosts_due(connection).is_some_and(|at| at <= now.mono);
+        let unseen = ghosts.is_some_and(|since| !passed(since));
+        let looked = looks || !unseen || next.is_none();
+        let unread = (looks && unseen) || missing.iter().any(|(_, opened_at)| !passed(*opened_at));
+        if let Some(cursor) = next.filter(|_| unread && page + 1 < POLL_PAGES_MAX) {
             self.connection_mut(connection).polling = Polling::NextPage(cursor, page + 1);
             return;
         }
         self.connection_mut(connection).polling = Polling::Idle;
+        if ghosts.is_some() && looked {
+            self.ghosts_looked(now, connection, answered);
+        }
         for (number, _) in missing {
             if answered && let Some(Stage::Running { unlisted, .. }) = self.batches.get_mut(&number).map(|b| &mut b.stage) {
                 *unlisted = true;
@@ -427,6 +435,7 @@ impl Engine {
             }
             Some(_) => {
                 let name = batch.name.clone();
+                batch.given_up = true;
                 self.emit(Event::BatchGivenUp { name });
                 self.end(number, Ending::Unknown);
             }

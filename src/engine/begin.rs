@@ -328,6 +328,7 @@ impl Engine {
             let Some(first) = chunks.values().next() else { continue };
             let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
             if first.given_up {
+                self.restore_ghost(name, export, chunks);
                 continue;
             }
             let (operation, list, opened_at) = (first.operation, first.list, first.opened_at);
@@ -378,6 +379,8 @@ impl Engine {
                 restored: true,
                 repeated: operation == crate::model::batch::Operation::Remove,
                 parks_at: None,
+                given_up: false,
+                haunted: Vec::new(),
                 cannot_add: 0,
                 reads_first: None,
                 carried,

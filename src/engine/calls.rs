@@ -206,7 +206,8 @@ impl Engine {
             }
         }
         for (id, polls) in self.connection_ids().zip(polls) {
-            let Some(due) = polls.due else {
+            let ghosts_due = self.ghosts_due(id);
+            let Some(due) = polls.due.into_iter().chain(ghosts_due).min() else {
                 if let Polling::NextPage(..) = self.connections[usize::from(id.0)].polling {
                     self.connection_mut(id).polling = Polling::Idle;
                 }
@@ -228,7 +229,8 @@ impl Engine {
                 continue;
             }
             // One that no page showed, or the only one, is read by itself.
-            let alone = polls.unlisted.or(polls.first.filter(|_| polls.count == 1));
+            let looks = ghosts_due.is_some_and(|at| at <= now.mono);
+            let alone = if looks { None } else { polls.unlisted.or(polls.first.filter(|_| polls.count == 1)) };
             match alone.and_then(|number| Some((number, self.running_activity(number)?))) {
                 Some((number, activity_id)) => {
                     self.call(now, id, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
@@ -281,6 +283,10 @@ impl Engine {
             if self.export(export).held.is_some() {
                 continue;
             }
+            if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
+                continue;
+            }
+            let Some(batch) = self.batches.get(&number) else { continue };
             if batch.import.is_some() && !batch.repeated {
                 if !self.may_import(now, export) {
                     continue;

@@ -142,6 +142,24 @@ pub enum Event {
         /// Its name.
         name: BatchName,
     },
+    /// A batch that was given up runs after all: its contacts are fenced.
+    GhostSeen {
+        /// Its name.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
+    /// A batch that was given up ended after all: what is wanted of its contacts is sent again.
+    GhostEnded {
+        /// Its name.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
     /// A connection, an application or an export does not send.
     Held {
         /// Who.

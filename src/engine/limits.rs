@@ -77,6 +77,9 @@ pub const SUPPRESSION_LOOK_UP_MS: i64 = 7 * 86_400_000;
 /// Deleted and unsubscribed contacts that are kept of a connection, about 25 bytes each: imports are held above.
 pub const SUPPRESSED_MAX: usize = 2_000_000;
 
+/// Rows of batches that were given up, kept until the vendor would show them no more: the oldest batches go above.
+pub const GIVEN_UP_ROWS_MAX: usize = 200_000;
+
 /// A length as a counter.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)

@@ -25,6 +25,7 @@ mod begin;
 mod calls;
 mod coalescer;
 mod few;
+mod ghosts;
 mod journal;
 mod membership;
 mod pacer;
@@ -87,6 +88,7 @@ pub struct Engine {
     /// Open batches by number: the order of their cutting.
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
+    ghosts: ghosts::Ghosts,
     /// Distinguishes the names of this term's batches from every other's.
     term_mark: u64,
     calls: BTreeMap<CallId, CallInFlight>,
@@ -147,6 +149,8 @@ struct ConnectionState {
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
+    /// When its activities are looked through for batches that were given up.
+    ghosts_at: Mono,
     /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
     activity_ms: u64,
 }
@@ -205,6 +209,7 @@ impl Engine {
             exports,
             batches: BTreeMap::new(),
             next_batch: 0,
+            ghosts: ghosts::Ghosts::new(),
             term_mark,
             calls: BTreeMap::new(),
             next_call: 0,
@@ -353,6 +358,7 @@ impl ConnectionState {
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
+            ghosts_at: Mono(0),
             activity_ms: 2_000,
         }
     }

@@ -33,6 +33,7 @@ pub struct Telemetry {
     pub(super) batch_rows: HistogramVec,
     pub(super) batches_found: IntCounter,
     pub(super) batches_given_up: IntCounter,
+    pub(super) ghosts: IntCounter,
     pub(super) calls: IntCounterVec,
     pub(super) call_seconds: HistogramVec,
     pub(super) late_answers: IntCounter,
@@ -157,6 +158,10 @@ impl Telemetry {
             batches_given_up: make.counter(
                 "listkeeper_batches_given_up_total",
                 "Batches without an answer that were not found twice, and whose contacts are sent again",
+            ),
+            ghosts: make.counter(
+                "listkeeper_batches_haunted_total",
+                "Batches that were given up and ended after all, and whose contacts are sent again",
             ),
             calls: make.counters(
                 "listkeeper_calls_total",

@@ -128,6 +128,13 @@ impl Telemetry {
                 self.batches_given_up.inc();
                 tracing::warn!(%batch, "a batch without an answer was not found; its contacts are sent again");
             }
+            Event::GhostSeen { name: batch, export, contacts } => {
+                tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up runs after all");
+            }
+            Event::GhostEnded { name: batch, export, contacts } => {
+                self.ghosts.inc();
+                tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
+            }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
                 let until = until

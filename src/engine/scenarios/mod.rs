@@ -1,6 +1,7 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
 mod calls;
+mod ghosts;
 mod life;
 mod lists;
 mod parking;

@@ -29,7 +29,10 @@ impl NothingLost {
         for change in &commit.changes {
             if let StateKey::Batch { name, chunk } = &change.key {
                 let key = (name.clone(), *chunk);
-                if let Some(StateValue::Batch(batch)) = &change.value {
+                // One that was given up is only watched.
+                if let Some(StateValue::Batch(batch)) = &change.value
+                    && !batch.given_up
+                {
                     let addresses = batch.rows.iter().map(|row| row.address.clone()).collect();
                     self.open.insert(key, (batch.export.clone(), addresses));
                 } else {

@@ -43,12 +43,12 @@ impl OptOutRespected {
         Self { departed, allowance_ms }
     }
 
-    /// Somebody opts out, or is deleted.
-    pub fn departed(&mut self, connection: usize, address: Text, status: ContactStatus, since: UnixMillis) {
+    /// Somebody opts out, or is deleted; `touched` while an activity that holds it may still run.
+    pub fn departed(&mut self, connection: usize, address: Text, status: ContactStatus, since: UnixMillis, touched: bool) {
         let before = self.departed.get(&(connection, address.clone()));
         // Whoever departs twice has been away since the first time, unless an import of ours came between.
         let since = before.filter(|before| !before.excused).map_or(since, |before| before.since);
-        let excused = before.is_some_and(|before| before.excused);
+        let excused = touched || before.is_some_and(|before| before.excused);
         self.departed.insert((connection, address), Departed { status, since, excused });
     }
 
@@ -69,6 +69,12 @@ impl OptOutRespected {
             known.excused = true;
         }
         Ok(())
+    }
+
+    /// Whether an address ever departed from an account: if an import that was excused revived it, the engine finds out
+    /// within a week.
+    pub(super) fn has_departed(&self, connection: usize, address: &Text) -> bool {
+        self.departed.contains_key(&(connection, address.clone()))
     }
 
     pub(super) fn at_rest(&self, sight: &Sight<'_>) -> Verdict {

@@ -8,6 +8,7 @@ use super::World;
 use crate::model::{
     ListId,
     catalog::{Catalog, ConnectionId, ListRef},
+    hash::text_hash,
 };
 use crate::simulator::{
     constant_contact::{ActivityTime, PlantedContact, Vendor, VendorConfig},
@@ -24,7 +25,9 @@ impl World {
         vendor.advance(now);
         let (address, status) = (departure.address.clone(), departure.status);
         vendor.plant_contact(&PlantedContact { address: address.clone(), status, lists: Vec::new() });
-        self.oracles.opt_out.departed(departure.connection, address, status, now);
+        let hash = text_hash(&address);
+        let touched = vendor.activities_open().iter().any(|activity| activity.contacts.contains(&hash));
+        self.oracles.opt_out.departed(departure.connection, address, status, now, touched);
     }
 }
 
