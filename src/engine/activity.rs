@@ -206,11 +206,16 @@ impl Engine {
     /// One reading of a running batch's activity.
     pub(super) fn on_activity(&mut self, now: Now, number: u64, activity: &Activity) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
+        let (import, in_export) = (batch.operation == Operation::Import, batch.export);
         let since = match batch.stage {
             Stage::Running { since, .. } => since,
             Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Posting | Stage::Looking(_) => now.mono,
             Stage::Clearing { .. } | Stage::Ended(_) => return,
         };
+        if import {
+            self.check_name(in_export, activity);
+        }
+        let Some(batch) = self.batches.get_mut(&number) else { return };
         if !activity.state.is_final() {
             let next_poll = now.mono.plus_ms(poll_interval_ms(now, since));
             batch.stage = Stage::running(activity.activity_id, next_poll, since);
@@ -225,10 +230,10 @@ impl Engine {
         let learned = &mut self.connections[usize::from(connection.0)].activity_ms;
         *learned = (*learned * 3 + took_ms.min(3_600_000)) / 4;
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
-        // First: an earlier attempt of a repeated removal may still run, whoever sent it and however the repeat ended.
-        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.operation == Operation::Remove && batch.repeated)
-        {
-            batch.stage = Stage::clearing(now.mono, activity.state == ActivityState::Completed);
+        // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an
+        // import did is not known then: its rows are sent once more, and those counts tell.
+        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.repeated) {
+            batch.stage = Stage::clearing(now.mono, !import && activity.state == ActivityState::Completed);
             return;
         }
         match activity.state {

@@ -274,7 +274,7 @@ impl Engine {
                 | Disposition::NotFound
                 | Disposition::Conflict
                 | Disposition::Invalid
-                    if batch.operation == Operation::Remove && batch.repeated =>
+                    if batch.repeated =>
                 {
                     batch.stage = Stage::clearing(now.mono, false);
                 }
@@ -292,13 +292,15 @@ impl Engine {
     /// was, once its deadline is over.
     pub(super) fn on_ambiguous(&mut self, now: Now, number: u64) {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
+        let Some(batch) = self.batches.get(&number) else { return };
+        let nameless = self.is_nameless(batch.export);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match batch.operation {
-            Operation::Import => {
+            Operation::Import if !nameless => {
                 let look = Look { cursor: None, absent_since: None, next_at: now.mono.plus_ms(1_000), under_way: false };
                 batch.stage = Stage::Looking(look);
             }
-            Operation::Remove => {
+            Operation::Import | Operation::Remove => {
                 batch.repeated = true;
                 batch.not_before = now.mono.plus_ms(deadline_ms);
                 batch.stage = Stage::Ready;

@@ -359,6 +359,8 @@ impl Engine {
             self.connection_mut(connection).open_batches += 1;
             self.export_mut(export).rows_open += rows.len() as u64;
             let stage = match operation {
+                // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
+                crate::model::batch::Operation::Import if self.is_nameless(export) => Stage::clearing(self.first_call_at, false),
                 crate::model::batch::Operation::Import => {
                     Stage::Looking(Look { cursor: None, absent_since: None, next_at: self.first_call_at, under_way: false })
                 }

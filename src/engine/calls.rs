@@ -287,11 +287,11 @@ impl Engine {
                 continue;
             }
             let Some(batch) = self.batches.get(&number) else { continue };
-            if batch.import.is_some() && !batch.repeated {
+            if batch.import.is_some() {
                 if !self.may_import(now, export) {
                     continue;
                 }
-                if self.takes_back(number) {
+                if self.takes_back(now, number) {
                     self.wake_at(now.mono);
                     continue;
                 }

@@ -142,6 +142,11 @@ pub enum Event {
         /// Its name.
         name: BatchName,
     },
+    /// The vendor does not give the names of imported files back: an import without an answer is repeated.
+    NamesNotEchoed {
+        /// Its connection.
+        connection: ConnectionId,
+    },
     /// A batch that was given up runs after all: its contacts are fenced.
     GhostSeen {
         /// Its name.

@@ -206,4 +206,31 @@ impl Engine {
             batch.rows.iter().any(|row| holds(row.slot))
         })
     }
+
+    /// The first import of each connection tells whether the names of files come back.
+    pub(super) fn check_name(&mut self, export: ExportId, activity: &Activity) {
+        let id = self.export(export).connection;
+        let record = self.connections[usize::from(id.0)].suppression.record;
+        let echoed = match (&activity.source_file_name, record.names_echoed) {
+            (Some(_), Some(true)) | (None, Some(_)) => return,
+            (Some(_), Some(false) | None) => true,
+            // The first readings of a fresh activity may lack more than this.
+            (None, None) if !activity.state.is_final() => return,
+            (None, None) => false,
+        };
+        let suppression = &mut self.connection_mut(id).suppression;
+        suppression.record.names_echoed = Some(echoed);
+        suppression.record_due = true;
+        self.journal.moved = true;
+        if !echoed {
+            self.emit(Event::NamesNotEchoed { connection: id });
+        }
+    }
+
+    /// Whether imports of an export's connection cannot be found by their names: an ambiguous one is repeated as it was,
+    /// like a removal, and every activity without a name is waited for.
+    pub(super) fn is_nameless(&self, export: ExportId) -> bool {
+        let connection = self.export(export).connection;
+        self.connections[usize::from(connection.0)].suppression.record.names_echoed == Some(false)
+    }
 }

@@ -213,13 +213,14 @@ impl Engine {
     }
 
     /// A batch that was cut and has not left: whom it would touch may have opted out meanwhile. True when it goes back.
-    pub(super) fn takes_back(&mut self, number: u64) -> bool {
-        let Some(batch) = self.batches.get(&number).filter(|batch| batch.import.is_some() && !batch.repeated) else {
-            return false;
-        };
+    pub(super) fn takes_back(&mut self, now: Now, number: u64) -> bool {
+        let Some(batch) = self.batches.get(&number).filter(|batch| batch.import.is_some()) else { return false };
         let touches = batch.rows.iter().any(|row| self.suppressed_at(batch.export, row.slot).is_some());
-        if touches {
-            self.end(number, Ending::NotDone);
+        match self.batches.get_mut(&number).filter(|_| touches) {
+            // An earlier attempt may run: it is waited for, without a repeat.
+            Some(batch) if batch.repeated => batch.stage = Stage::clearing(now.mono, false),
+            Some(_) => self.end(number, Ending::NotDone),
+            None => {}
         }
         touches
     }

@@ -128,6 +128,10 @@ impl Telemetry {
                 self.batches_given_up.inc();
                 tracing::warn!(%batch, "a batch without an answer was not found; its contacts are sent again");
             }
+            Event::NamesNotEchoed { connection } => {
+                let connection = catalog.connection(*connection).name.as_str();
+                tracing::warn!(connection, "the vendor does not give file names back: an import without an answer is repeated");
+            }
             Event::GhostSeen { name: batch, export, contacts } => {
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up runs after all");
             }

@@ -126,3 +126,56 @@ fn ten_days_are_watched_at_a_bounded_price_and_then_no_more() {
     assert!(looks[1..10].iter().all(|looks| (1..=2).contains(looks)), "{looks:?}");
     assert_eq!((looks[12], kept(&stage)), (0, 0));
 }
+
+/// A stage whose vendor gives no names back, after its first import.
+fn nameless() -> Stage {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.echoes_names = false;
+    stage.enter("p1");
+    stage.complete(1);
+    stage
+}
+
+#[test]
+fn an_import_without_an_answer_is_repeated_where_names_do_not_come_back() {
+    let mut stage = nameless();
+    stage.enter("p2");
+    let post = stage.next_call();
+    let left_at = stage.now.mono;
+    stage.answer(&post, Outcome::Unknown(Lost::Reset));
+    let again = stage.next_call();
+    assert_eq!(again.request, post.request);
+    assert!(stage.now.mono.since_ms(left_at) >= 30_000, "its first attempt can arrive no more");
+    stage.started(&again, 3);
+    let poll = stage.next_call();
+    stage.answered(&poll, stage.activity(3, ActivityState::Completed, 1, None));
+    // The first attempt had arrived, and runs.
+    stage.exit("p2");
+    for _ in 0..3 {
+        let look = stage.next_call();
+        assert_eq!(look.request, Request::Activities { cursor: None }, "nothing touches the contact meanwhile");
+        let running = stage.activity(2, ActivityState::Processing, 1, None);
+        stage.activities(&look, vec![running], None);
+    }
+    let look = stage.next_call();
+    let ended = stage.activity(2, ActivityState::Completed, 1, None);
+    stage.activities(&look, vec![ended], None);
+    assert_eq!(stage.next_call().request, Request::LookUp { address: "p2@example.com".into() });
+}
+
+#[test]
+fn a_restored_import_without_a_name_is_waited_for() {
+    let mut stage = nameless();
+    stage.enter("p2");
+    let _post = stage.next_call();
+    let mut stage = stage.crash();
+    stage.enter("p2");
+    let look = stage.next_call();
+    let running = stage.activity(2, ActivityState::Processing, 1, None);
+    stage.activities(&look, vec![running], None);
+    let look = stage.next_call();
+    assert_eq!(look.request, Request::Activities { cursor: None });
+    let ended = stage.activity(2, ActivityState::Completed, 1, None);
+    stage.activities(&look, vec![ended], None);
+    assert_eq!(Stage::addresses(&stage.next_call().request), ["p2@example.com"]);
+}

@@ -91,6 +91,8 @@ struct Stage {
     token_reads: Vec<ReadToken>,
     /// Readings of suppressed contacts wait for the scenario; otherwise there are none.
     reads_suppressed: bool,
+    /// Activities show their file's name.
+    echoes_names: bool,
     drained: bool,
 }
 
@@ -121,6 +123,7 @@ impl Stage {
             tokens: Vec::new(),
             token_reads: Vec::new(),
             reads_suppressed: false,
+            echoes_names: true,
             drained: false,
         };
         stage.drain();
@@ -297,7 +300,9 @@ impl Stage {
         let poll = self.next_call();
         assert_eq!(poll.request, Request::Activity { activity_id: ActivityId::from_u128(id) });
         let rows = if let Request::Import { rows, .. } = &post.request { rows.rows.len() } else { 0 };
-        self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, None));
+        let named = if let Request::Import { name, .. } = &post.request { Some(Text::from(name.file_name())) } else { None };
+        let name = named.filter(|_| self.echoes_names);
+        self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, name));
         self.pass(300);
         post.request
     }
