@@ -438,8 +438,14 @@ impl Engine {
             Some(_) => {
                 let name = batch.name.clone();
                 batch.given_up = true;
+                let (export, echoed) = (batch.export, Some(true));
                 self.emit(Event::BatchGivenUp { name });
-                self.end(number, Ending::Unknown);
+                if self.names_echoed(export) == echoed {
+                    self.end(number, Ending::Unknown);
+                } else if let Some(batch) = self.batches.get_mut(&number) {
+                    // Nobody knows yet whether names come back: one without a name may be it.
+                    batch.stage = Stage::clearing(now.mono, false);
+                }
             }
         }
     }

@@ -230,7 +230,12 @@ impl Engine {
     /// Whether imports of an export's connection cannot be found by their names: an ambiguous one is repeated as it was,
     /// like a removal, and every activity without a name is waited for.
     pub(super) fn is_nameless(&self, export: ExportId) -> bool {
+        self.names_echoed(export) == Some(false)
+    }
+
+    /// Whether the names of an export's imports come back, once it is known.
+    pub(super) fn names_echoed(&self, export: ExportId) -> Option<bool> {
         let connection = self.export(export).connection;
-        self.connections[usize::from(connection.0)].suppression.record.names_echoed == Some(false)
+        self.connections[usize::from(connection.0)].suppression.record.names_echoed
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             seed: rng.u64(..),
             import_revives_deleted: rng.bool(),
             import_lifts_opt_out: rng.bool(),
+            names_echoed: rng.u32(..6) != 0,
             observed: true,
             ..VendorConfig::default()
         };
