@@ -1,6 +1,6 @@
 //! A batch's life: opened in the state, sent, followed to the end of its activity, settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -131,7 +131,7 @@ pub(super) struct Batch {
     /// It was not found by its name: its record stays.
     pub(super) given_up: bool,
     /// Contacts that one which was given up touched meanwhile.
-    pub(super) haunted: Vec<ContactSlot>,
+    pub(super) haunted: BTreeSet<ContactSlot>,
     /// Contacts that its activity could not add to the list.
     pub(super) cannot_add: u64,
     /// The reading of suppressed contacts that may explain them.
@@ -195,7 +195,7 @@ impl Engine {
             repeated: false,
             parks_at,
             given_up: false,
-            haunted: Vec::new(),
+            haunted: BTreeSet::new(),
             cannot_add: 0,
             reads_first: None,
             carried: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! A term's beginning: what the state tells, what Kafka says of the source, and whether the two agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -382,7 +382,7 @@ impl Engine {
                 repeated: operation == crate::model::batch::Operation::Remove,
                 parks_at: None,
                 given_up: false,
-                haunted: Vec::new(),
+                haunted: BTreeSet::new(),
                 cannot_add: 0,
                 reads_first: None,
                 carried,

@@ -179,7 +179,7 @@ impl Engine {
             if let Some(place) = members.contact(slot).in_flight {
                 // Which of the two ran last is not known either.
                 if let Some(batch) = self.batches.get_mut(&place.batch()) {
-                    batch.haunted.push(slot);
+                    batch.haunted.insert(slot);
                 }
                 continue;
             }

@@ -372,9 +372,10 @@ impl Engine {
     /// Why an export's adds wait, where the suppressed contacts are the reason.
     pub(super) fn suppression_hold(&self, export: ExportId) -> Option<HoldReason> {
         let unsent = |stage: &Stage| matches!(stage, Stage::Opening | Stage::Committing(_) | Stage::Ready);
+        let reason = self.suppression(export).hold()?;
         let waits = self.export(export).imports.live > 0
             || self.batches.values().any(|batch| batch.export == export && batch.import.is_some() && unsent(&batch.stage));
-        self.suppression(export).hold().filter(|_| waits)
+        waits.then_some(reason)
     }
 
     /// Contacts of a connection that imports never touch, for the view.
