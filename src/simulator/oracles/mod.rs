@@ -60,6 +60,13 @@ impl Sight<'_> {
         self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()
     }
 
+    /// Whether somebody deletes an address in its account, or it opts out, at some time. An import of another export that
+    /// comes within the allowance of `opt_out_respected` may revive it: then it has lost its lists.
+    fn departs(&self, export: usize, address: &Text) -> bool {
+        let connection = usize::from(self.catalog.exports[export].connection.0);
+        self.scenario.departures.iter().any(|gone| gone.connection == connection && gone.address == *address)
+    }
+
     /// Whether the account has an address as deleted or unsubscribed: it is nobody's to add or to remove.
     fn is_suppressed(&self, export: usize, address: &str) -> bool {
         self.vendor(export).contact(address).is_some_and(|(status, _)| status != ContactStatus::Active)

@@ -113,6 +113,9 @@ impl NothingLost {
             }
             let present = members.binary_search(known).is_ok();
             let wants = |wish: &Wish| address(wish) == Some(known);
+            if !present && sight.departs(export, known) {
+                continue;
+            }
             let as_wished = candidates.iter().any(|wish| wants(wish) == present);
             let others = || {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);
