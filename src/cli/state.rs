@@ -176,7 +176,15 @@ impl Kept {
                 self.exports.insert(export, record);
             }
             // Counted by its bytes alone.
-            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Protected { .. }, _) => {}
+            (
+                StateKey::Header
+                | StateKey::Ledger { .. }
+                | StateKey::Export { .. }
+                | StateKey::Protected { .. }
+                | StateKey::Connection { .. }
+                | StateKey::Suppressed { .. },
+                _,
+            ) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A batch's life: opened in the state, sent, followed to the end of its activity, settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -128,6 +128,14 @@ pub(super) struct Batch {
     pub(super) repeated: bool,
     /// When the records that its rows carry are parked; `None` when none is left to park.
     pub(super) parks_at: Option<Mono>,
+    /// It was not found by its name: its record stays.
+    pub(super) given_up: bool,
+    /// Contacts that one which was given up touched meanwhile.
+    pub(super) haunted: BTreeSet<ContactSlot>,
+    /// Contacts that its activity could not add to the list.
+    pub(super) cannot_add: u64,
+    /// The reading of suppressed contacts that may explain them.
+    pub(super) reads_first: Option<u64>,
     /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
     pub(super) carried: BTreeMap<PartitionId, i64>,
 }
@@ -186,6 +194,10 @@ impl Engine {
             restored: false,
             repeated: false,
             parks_at,
+            given_up: false,
+            haunted: BTreeSet::new(),
+            cannot_add: 0,
+            reads_first: None,
             carried: BTreeMap::new(),
         };
         self.batches.insert(number, batch);
@@ -194,11 +206,16 @@ impl Engine {
     /// One reading of a running batch's activity.
     pub(super) fn on_activity(&mut self, now: Now, number: u64, activity: &Activity) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
+        let (import, in_export) = (batch.operation == Operation::Import, batch.export);
         let since = match batch.stage {
             Stage::Running { since, .. } => since,
             Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Posting | Stage::Looking(_) => now.mono,
             Stage::Clearing { .. } | Stage::Ended(_) => return,
         };
+        if import {
+            self.check_name(in_export, activity);
+        }
+        let Some(batch) = self.batches.get_mut(&number) else { return };
         if !activity.state.is_final() {
             let next_poll = now.mono.plus_ms(poll_interval_ms(now, since));
             batch.stage = Stage::running(activity.activity_id, next_poll, since);
@@ -213,10 +230,10 @@ impl Engine {
         let learned = &mut self.connections[usize::from(connection.0)].activity_ms;
         *learned = (*learned * 3 + took_ms.min(3_600_000)) / 4;
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
-        // First: an earlier attempt of a repeated removal may still run, whoever sent it and however the repeat ended.
-        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.operation == Operation::Remove && batch.repeated)
-        {
-            batch.stage = Stage::clearing(now.mono, activity.state == ActivityState::Completed);
+        // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an
+        // import did is not known then: its rows are sent once more, and those counts tell.
+        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.repeated) {
+            batch.stage = Stage::clearing(now.mono, !import && activity.state == ActivityState::Completed);
             return;
         }
         match activity.state {
@@ -249,6 +266,13 @@ impl Engine {
             }
             if rows == 1 && faults > 0 && refused.is_empty() {
                 refused.push(0);
+            }
+            // Whom the vendor keeps off lists is in the set, once it was read on.
+            let cannot_add = counts.cannot_add_to_list.unwrap_or(0);
+            if cannot_add > 0 {
+                let connection = self.exports[usize::from(batch.export.0)].connection;
+                batch.cannot_add = cannot_add;
+                batch.reads_first = Some(self.connections[usize::from(connection.0)].suppression.ask());
             }
             self.end(number, Ending::Applied { at, refused });
         } else {
@@ -283,7 +307,9 @@ impl Engine {
 
     /// Takes a batch out of the accounts; its records go with the next transaction.
     fn close(&mut self, batch: &Batch) {
-        self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        if !batch.given_up {
+            self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        }
         let state = &mut self.exports[usize::from(batch.export.0)];
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
         let connection = &mut self.connections[usize::from(state.connection.0)];
@@ -299,6 +325,10 @@ impl Engine {
             .filter(|(_, batch)| {
                 batch.carried.iter().all(|(partition, offset)| self.acks.reader(*partition).is_none_or(|reader| reader > *offset))
             })
+            .filter(|(_, batch)| {
+                let connection = self.export(batch.export).connection;
+                batch.reads_first.is_none_or(|number| self.connections[usize::from(connection.0)].suppression.has_read(number))
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in ended {
@@ -308,6 +338,9 @@ impl Engine {
             }
             if let Some(batch) = self.batches.remove(&number) {
                 self.close(&batch);
+                if batch.given_up {
+                    self.give_up(now, &batch);
+                }
                 self.finish(now, batch);
             }
         }
@@ -322,16 +355,24 @@ impl Engine {
         let (mut adds, mut updates, mut removals) = (0, 0, 0);
         let mut freshness_ms = Vec::new();
         let (mut refused_rows, mut unknown) = (0, 0_u64);
+        let mut unexplained = batch.cannot_add;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
             if let Some(id) = ids.get(index).filter(|_| !matches!(&*ending, Ending::Applied { .. })) {
                 self.export_mut(export).members.keep_id(row.slot, *id, true);
             }
-            match &*ending {
+            let ending = if batch.haunted.contains(&row.slot) { &Ending::Unknown } else { &*ending };
+            match ending {
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(export, row);
+                }
+                // It was not added, and is wanted: it waits with the suppressed.
+                Ending::Applied { .. } if batch.cannot_add > 0 && self.suppressed_at(export, row.slot).is_some() => {
+                    unexplained = unexplained.saturating_sub(1);
+                    let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
+                    self.send_again(now, export, row, sent);
                 }
                 Ending::Applied { at, .. } => {
                     let was = self.export(export).members.contact(row.slot).known;
@@ -376,6 +417,9 @@ impl Engine {
         }
         if moved > 0 {
             self.emit(Event::Applied { export, adds, updates, removals, freshness_ms });
+        }
+        if unexplained > 0 {
+            self.emit(Event::CannotAddUnexplained { export, rows: unexplained });
         }
         if refused_rows > 0 {
             self.emit(Event::RowsRefused { export, rows: refused_rows });

@@ -128,6 +128,13 @@ impl Engine {
                     self.put_back_look_up(export, slot, sequence);
                 }
             },
+            Purpose::Suppressed(connection) => self.on_suppressed(now, connection, call.handed_over, outcome),
+            Purpose::LookUpSuppressed(connection, address) => match &outcome {
+                Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up_suppressed(now, connection, &address, Some(page)),
+                Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
+                    self.on_looked_up_suppressed(now, connection, &address, None)
+                }
+            },
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),
             Purpose::CreateList(export) => self.on_list_created(now, export, outcome),
             Purpose::ReadExisting(export) => self.on_existing(export, outcome),
@@ -139,7 +146,7 @@ impl Engine {
             Purpose::Post(number) | Purpose::PollOne(number) | Purpose::Look(number) | Purpose::Clear(number) => {
                 self.batches.get(number).map(|batch| batch.export)
             }
-            Purpose::PollAll(..) => None,
+            Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) => None,
             Purpose::Scan(export)
             | Purpose::LookUp(export, _, _)
             | Purpose::FindList(export)
@@ -227,7 +234,12 @@ impl Engine {
                         }
                     }
                     Purpose::PollOne(_) if refusal.disposition == Disposition::NotFound => {}
-                    Purpose::PollOne(_) | Purpose::PollAll(..) | Purpose::Look(_) | Purpose::Clear(_) => {
+                    Purpose::PollOne(_)
+                    | Purpose::PollAll(..)
+                    | Purpose::Look(_)
+                    | Purpose::Clear(_)
+                    | Purpose::Suppressed(_)
+                    | Purpose::LookUpSuppressed(..) => {
                         self.back_off(now, call.connection);
                     }
                 }
@@ -270,7 +282,7 @@ impl Engine {
                 | Disposition::NotFound
                 | Disposition::Conflict
                 | Disposition::Invalid
-                    if batch.operation == Operation::Remove && batch.repeated =>
+                    if batch.repeated =>
                 {
                     batch.stage = Stage::clearing(now.mono, false);
                 }
@@ -288,13 +300,15 @@ impl Engine {
     /// was, once its deadline is over.
     pub(super) fn on_ambiguous(&mut self, now: Now, number: u64) {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
+        let Some(batch) = self.batches.get(&number) else { return };
+        let nameless = self.is_nameless(batch.export);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match batch.operation {
-            Operation::Import => {
+            Operation::Import if !nameless => {
                 let look = Look { cursor: None, absent_since: None, next_at: now.mono.plus_ms(1_000), under_way: false };
                 batch.stage = Stage::Looking(look);
             }
-            Operation::Remove => {
+            Operation::Import | Operation::Remove => {
                 batch.repeated = true;
                 batch.not_before = now.mono.plus_ms(deadline_ms);
                 batch.stage = Stage::Ready;
@@ -363,6 +377,7 @@ impl Engine {
             Outcome::Answered(Answer::Activities(page)) => (page.items, page.next, true),
             Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => (Vec::new(), None, false),
         };
+        self.watch(now, connection, &items);
         let mut missing = Vec::new();
         for (number, id, opened_at) in running {
             match items.iter().find(|activity| activity.activity_id == id) {
@@ -372,12 +387,19 @@ impl Engine {
         }
         let shown = items.last().and_then(|activity| activity.created_at);
         let passed = |opened_at: UnixMillis| shown.is_some_and(|created| created < opened_at.plus_ms(-CREATED_SKEW_MS));
-        let more = missing.iter().any(|(_, opened_at)| !passed(*opened_at)) && page + 1 < POLL_PAGES_MAX;
-        if let Some(cursor) = next.filter(|_| more) {
+        let ghosts = self.ghosts_since(connection);
+        let looks = self.ghosts_due(connection).is_some_and(|at| at <= now.mono);
+        let unseen = ghosts.is_some_and(|since| !passed(since));
+        let looked = looks || !unseen || next.is_none();
+        let unread = (looks && unseen) || missing.iter().any(|(_, opened_at)| !passed(*opened_at));
+        if let Some(cursor) = next.filter(|_| unread && page + 1 < POLL_PAGES_MAX) {
             self.connection_mut(connection).polling = Polling::NextPage(cursor, page + 1);
             return;
         }
         self.connection_mut(connection).polling = Polling::Idle;
+        if ghosts.is_some() && looked {
+            self.ghosts_looked(now, connection, answered);
+        }
         for (number, _) in missing {
             if answered && let Some(Stage::Running { unlisted, .. }) = self.batches.get_mut(&number).map(|b| &mut b.stage) {
                 *unlisted = true;
@@ -423,8 +445,15 @@ impl Engine {
             }
             Some(_) => {
                 let name = batch.name.clone();
+                batch.given_up = true;
+                let (export, echoed) = (batch.export, Some(true));
                 self.emit(Event::BatchGivenUp { name });
-                self.end(number, Ending::Unknown);
+                if self.names_echoed(export) == echoed {
+                    self.end(number, Ending::Unknown);
+                } else if let Some(batch) = self.batches.get_mut(&number) {
+                    // Nobody knows yet whether names come back: one without a name may be it.
+                    batch.stage = Stage::clearing(now.mono, false);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A term's beginning: what the state tells, what Kafka says of the source, and whether the two agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,12 +12,12 @@ use crate::model::{
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
-    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue},
+    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
 };
 
 use super::{
-    ApplicationState, Engine, Event,
+    ApplicationState, ConnectionState, Engine, Event,
     activity::{Batch, BatchRow, Look, Stage},
     coalescer::Tokens,
     event::{HoldReason, Holder},
@@ -129,8 +129,32 @@ impl Engine {
                     self.export_mut(id).existing.restore(hashes);
                 }
             }
-            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Protected { .. }, _) => {}
+            (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
+                if let Some(state) = self.connection_named(&connection) {
+                    state.suppression.record = record;
+                }
+            }
+            (StateKey::Suppressed { connection, bucket }, value) => {
+                if let Some(state) = self.connection_named(&connection) {
+                    let record =
+                        if let Some(StateValue::Suppressed(record)) = value { record } else { SuppressedBucket::default() };
+                    state.suppression.restore(bucket, record);
+                }
+            }
+            (
+                StateKey::Header
+                | StateKey::Ledger { .. }
+                | StateKey::Export { .. }
+                | StateKey::Protected { .. }
+                | StateKey::Connection { .. },
+                _,
+            ) => {}
         }
+    }
+
+    fn connection_named(&mut self, name: &Text) -> Option<&mut ConnectionState> {
+        let index = self.catalog.connections.iter().position(|connection| connection.name == *name)?;
+        self.connections.get_mut(index)
     }
 
     /// The header restored last, for the driver's own checks.
@@ -314,6 +338,7 @@ impl Engine {
             let Some(first) = chunks.values().next() else { continue };
             let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
             if first.given_up {
+                self.restore_ghost(name, export, chunks);
                 continue;
             }
             let (operation, list, opened_at) = (first.operation, first.list, first.opened_at);
@@ -344,6 +369,8 @@ impl Engine {
             self.connection_mut(connection).open_batches += 1;
             self.export_mut(export).rows_open += rows.len() as u64;
             let stage = match operation {
+                // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
+                crate::model::batch::Operation::Import if self.is_nameless(export) => Stage::clearing(self.first_call_at, false),
                 crate::model::batch::Operation::Import => {
                     Stage::Looking(Look { cursor: None, absent_since: None, next_at: self.first_call_at, under_way: false })
                 }
@@ -364,6 +391,10 @@ impl Engine {
                 restored: true,
                 repeated: operation == crate::model::batch::Operation::Remove,
                 parks_at: None,
+                given_up: false,
+                haunted: BTreeSet::new(),
+                cannot_add: 0,
+                reads_first: None,
                 carried,
             };
             self.batches.insert(number, batch);

@@ -35,6 +35,10 @@ pub(super) enum Purpose {
     Scan(ExportId),
     /// Looks an address up.
     LookUp(ExportId, ContactSlot, u64),
+    /// Reads a page of the contacts that imports must never touch.
+    Suppressed(ConnectionId),
+    /// Looks up a suppressed contact that is wanted.
+    LookUpSuppressed(ConnectionId, crate::model::Text),
     /// Finds an export's list by name.
     FindList(ExportId),
     /// Creates it.
@@ -166,6 +170,7 @@ impl Engine {
                 self.read_existing(now, export);
                 self.find_ids(now, export);
             }
+            self.read_suppressed(now);
         }
     }
 
@@ -204,7 +209,8 @@ impl Engine {
             }
         }
         for (id, polls) in self.connection_ids().zip(polls) {
-            let Some(due) = polls.due else {
+            let ghosts_due = self.ghosts_due(id);
+            let Some(due) = polls.due.into_iter().chain(ghosts_due).min() else {
                 if let Polling::NextPage(..) = self.connections[usize::from(id.0)].polling {
                     self.connection_mut(id).polling = Polling::Idle;
                 }
@@ -226,7 +232,8 @@ impl Engine {
                 continue;
             }
             // One that no page showed, or the only one, is read by itself.
-            let alone = polls.unlisted.or(polls.first.filter(|_| polls.count == 1));
+            let looks = ghosts_due.is_some_and(|at| at <= now.mono);
+            let alone = if looks { None } else { polls.unlisted.or(polls.first.filter(|_| polls.count == 1)) };
             match alone.and_then(|number| Some((number, self.running_activity(number)?))) {
                 Some((number, activity_id)) => {
                     self.call(now, id, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
@@ -278,6 +285,19 @@ impl Engine {
             }
             if self.export(export).held.is_some() {
                 continue;
+            }
+            if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
+                continue;
+            }
+            let Some(batch) = self.batches.get(&number) else { continue };
+            if batch.import.is_some() {
+                if !self.may_import(now, export) {
+                    continue;
+                }
+                if self.takes_back(now, number) {
+                    self.wake_at(now.mono);
+                    continue;
+                }
             }
             let Some(permit) = self.permit(now, connection, LANE_CALLS) else { continue };
             let Some(batch) = self.batches.get_mut(&number) else { continue };
@@ -515,6 +535,7 @@ impl Engine {
         let state = self.export(id);
         let unread = state.list.is_some() && self.waiting_of(id) > 0 && !state.existing.is_read();
         let unread = unread.then_some(HoldReason::ListUnread);
-        self.routing_hold(id).or(self.export(id).held.map(|(reason, _)| reason)).or(unread)
+        let held = self.export(id).held.map(|(reason, _)| reason);
+        self.routing_hold(id).or(held).or(unread).or_else(|| self.suppression_hold(id))
     }
 }

@@ -77,6 +77,8 @@ pub enum Place {
     Found,
     /// For the vendor's index to know the contact.
     Later,
+    /// For the contact to be active again: it is suppressed.
+    Suppressed,
 }
 
 /// Removals that wait: those with a contact id, those without, and those that are not looked for yet.

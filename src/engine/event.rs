@@ -131,6 +131,20 @@ pub enum Event {
         /// How many.
         rows: u32,
     },
+    /// Adds were refused because the account has their contacts as deleted or unsubscribed; they are kept.
+    Suppressed {
+        /// Their export.
+        export: ExportId,
+        /// How many.
+        contacts: u32,
+    },
+    /// An activity could not add contacts to its list, and the suppressed ones do not explain them.
+    CannotAddUnexplained {
+        /// Their export.
+        export: ExportId,
+        /// How many.
+        rows: u64,
+    },
     /// How a set of removals finds its contact ids, and why.
     RemovalPlanned {
         /// Their export.
@@ -158,6 +172,29 @@ pub enum Event {
     BatchGivenUp {
         /// Its name.
         name: BatchName,
+    },
+    /// The vendor does not give the names of imported files back: an import without an answer is repeated.
+    NamesNotEchoed {
+        /// Its connection.
+        connection: ConnectionId,
+    },
+    /// A batch that was given up runs after all: its contacts are fenced.
+    GhostSeen {
+        /// Its name.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
+    /// A batch that was given up ended after all: what is wanted of its contacts is sent again.
+    GhostEnded {
+        /// Its name.
+        name: BatchName,
+        /// Its export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
     },
     /// A connection, an application or an export does not send.
     Held {
@@ -295,6 +332,10 @@ pub enum HoldReason {
     RequestRejected,
     /// The API does not answer.
     ApiUnreachable,
+    /// The account's deleted and unsubscribed contacts are not read yet.
+    SuppressionUnread,
+    /// The account has more deleted and unsubscribed contacts than are kept.
+    SuppressedMax,
     /// Too many calls in a second; somebody else uses the key.
     Throttled,
     /// The state and the source disagree.
@@ -332,6 +373,8 @@ impl HoldReason {
             Self::ListMissing => "list_missing",
             Self::RequestRejected => "request_rejected",
             Self::ApiUnreachable => "api_unreachable",
+            Self::SuppressionUnread => "suppression_unread",
+            Self::SuppressedMax => "suppressed_max",
             Self::Throttled => "throttled",
             Self::HeaderDisagrees => "header_disagrees",
             Self::Backfill => "backfill",
@@ -369,6 +412,12 @@ impl HoldReason {
             Self::ListMissing => "the account has no such list: create it, correct `list`, or say `create: true`",
             Self::RequestRejected => "the vendor rejects this export's requests: check its list and its custom fields' names",
             Self::ApiUnreachable => "the vendor's API does not answer: it is tried again by itself",
+            Self::SuppressionUnread => {
+                "the account's deleted and unsubscribed contacts are read before its first import, so that none of them is revived: it goes on by itself"
+            }
+            Self::SuppressedMax => {
+                "the account has more than 2,000,000 deleted and unsubscribed contacts, which is more than are kept: nothing is imported, removals go on"
+            }
             Self::Throttled => {
                 "the vendor says that the API key makes too many calls a second: something else uses the key; it goes on by itself"
             }

@@ -15,7 +15,7 @@ use crate::model::{
 
 use super::{
     Engine, Event, Output,
-    activity::Stage,
+    activity::{Batch, Stage},
     event::PauseReason,
     limits::{
         BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
@@ -51,6 +51,8 @@ pub(super) struct Journal {
     letters_bytes: usize,
     /// Batches that ended: their records go.
     pub(super) closed: Vec<(BatchName, u32)>,
+    /// Further changes for the next transaction.
+    pub(super) ready: Vec<StateChange>,
     /// A watermark moved.
     pub(super) moved: bool,
     /// Something waits for a transaction: an open batch, a reservation, a lease.
@@ -103,7 +105,11 @@ impl Engine {
         let lease_short = self.lease_until.since_ms(now.mono) < LEASE_RENEW_MS;
         let urgent = self.journal.urgent || opening || (self.journal.wants_lease && lease_short);
         let journal = &self.journal;
-        let something = !journal.dirty.is_empty() || !journal.letters.is_empty() || !journal.closed.is_empty() || journal.moved;
+        let something = !journal.dirty.is_empty()
+            || !journal.letters.is_empty()
+            || !journal.closed.is_empty()
+            || !journal.ready.is_empty()
+            || journal.moved;
         let since = now.mono.since_ms(journal.committed_at);
         let ending = self.ending(now);
         if !(urgent || ending || (something && since >= COMMIT_INTERVAL_MS) || since >= IDLE_COMMIT_MS) {
@@ -140,11 +146,14 @@ impl Engine {
         let opening: Vec<u64> =
             self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Opening)).map(|(number, _)| *number).collect();
         for number in opening {
-            self.open_batch_records(number, &mut changes);
+            if let Some(batch) = self.batches.get(&number) {
+                self.batch_records(batch, false, &mut changes);
+            }
             if let Some(batch) = self.batches.get_mut(&number) {
                 batch.stage = Stage::Committing(commit);
             }
         }
+        changes.append(&mut self.journal.ready);
         for (name, chunks) in std::mem::take(&mut self.journal.closed) {
             for chunk in 0..chunks {
                 changes.push(StateChange { key: StateKey::Batch { name: name.clone(), chunk }, value: None });
@@ -161,6 +170,9 @@ impl Engine {
                 changes.push(StateChange { key: StateKey::Ledger { application }, value: Some(StateValue::Ledger(record)) });
                 ledgers.push((index, record));
             }
+        }
+        for (state, connection) in self.connections.iter_mut().zip(&self.catalog.connections) {
+            state.suppression.records(&connection.name, &mut changes);
         }
         for id in self.export_ids() {
             let name = self.catalog.export(id).name.clone();
@@ -221,19 +233,19 @@ impl Engine {
         }
     }
 
-    fn open_batch_records(&self, number: u64, changes: &mut Vec<StateChange>) {
-        let Some(batch) = self.batches.get(&number) else { return };
+    /// The records of a batch that is open, or was given up.
+    pub(super) fn batch_records(&self, batch: &Batch, given_up: bool, changes: &mut Vec<StateChange>) {
         let members = &self.export(batch.export).members;
         let chunks = count(batch.rows.len().div_ceil(BATCH_CHUNK_ROWS));
         for (chunk, rows) in batch.rows.chunks(BATCH_CHUNK_ROWS).enumerate() {
             let rows = rows.iter().enumerate().map(|(index, row)| {
                 let contact = members.contact(row.slot);
-                let owner = members.member(contact.owner);
+                let owner = members.member_if(contact.owner);
                 BatchContact {
-                    profile: owner.profile.clone(),
+                    profile: owner.map(|owner| owner.profile.clone()).unwrap_or_default(),
                     address: contact.address.clone(),
                     contact_id: batch.ids.get(chunk * BATCH_CHUNK_ROWS + index).copied(),
-                    position: owner.position,
+                    position: owner.map(|owner| owner.position).unwrap_or_default(),
                 }
             });
             let value = BatchChunk {
@@ -242,7 +254,7 @@ impl Engine {
                 list: batch.list,
                 opened_at: batch.opened_at,
                 chunks,
-                given_up: false,
+                given_up,
                 rows: rows.collect(),
             };
             let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };

@@ -70,6 +70,18 @@ pub const NAME_CHARACTERS_MAX: usize = 50;
 /// See [`NAME_CHARACTERS_MAX`].
 pub const CUSTOM_CHARACTERS_MAX: usize = 255;
 
+/// Imports leave within this time of the beginning of the last complete reading of deleted and unsubscribed contacts.
+pub const SUPPRESSION_FRESH_MS: u64 = 900_000;
+/// How far before the last reading the next one begins: the vendor's index may be late.
+pub const SUPPRESSION_OVERLAP_MS: i64 = 900_000;
+/// A suppressed contact that is wanted is looked up this long after the vendor showed it so.
+pub const SUPPRESSION_LOOK_UP_MS: i64 = 7 * 86_400_000;
+/// Deleted and unsubscribed contacts that are kept of a connection, about 25 bytes each: imports are held above.
+pub const SUPPRESSED_MAX: usize = 2_000_000;
+
+/// Rows of batches that were given up, kept until the vendor would show them no more: the oldest batches go above.
+pub const GIVEN_UP_ROWS_MAX: usize = 200_000;
+
 /// A length as a counter.
 pub(super) fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)

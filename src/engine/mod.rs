@@ -27,6 +27,7 @@ mod calls;
 mod coalescer;
 mod existing;
 mod few;
+mod ghosts;
 mod journal;
 mod membership;
 mod pacer;
@@ -36,6 +37,7 @@ mod quota;
 mod removal;
 mod route;
 mod router;
+mod suppression;
 mod view;
 
 #[cfg(test)]
@@ -88,6 +90,7 @@ pub struct Engine {
     /// Open batches by number: the order of their cutting.
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
+    ghosts: ghosts::Ghosts,
     /// Distinguishes the names of this term's batches from every other's.
     term_mark: u64,
     calls: BTreeMap<CallId, CallInFlight>,
@@ -148,6 +151,9 @@ struct ConnectionState {
     failures: u32,
     open_batches: usize,
     polling: calls::Polling,
+    suppression: suppression::Suppression,
+    /// When its activities are looked through for batches that were given up.
+    ghosts_at: Mono,
     /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
     activity_ms: u64,
 }
@@ -166,6 +172,7 @@ struct ExportState {
     existing: existing::Existing,
     imports: Queue,
     removals: Removals,
+    suppressed: suppression::SuppressedAdds,
     finding: Finding,
     list: Option<ListId>,
     list_call: bool,
@@ -207,6 +214,7 @@ impl Engine {
             exports,
             batches: BTreeMap::new(),
             next_batch: 0,
+            ghosts: ghosts::Ghosts::new(),
             term_mark,
             calls: BTreeMap::new(),
             next_call: 0,
@@ -297,6 +305,7 @@ impl Engine {
         self.park(now);
         self.commit_if_due(now);
         self.press_back();
+        self.tell_suppressed();
         self.tell(now);
     }
 
@@ -359,6 +368,8 @@ impl ConnectionState {
             failures: 0,
             open_batches: 0,
             polling: calls::Polling::Idle,
+            suppression: suppression::Suppression::default(),
+            ghosts_at: Mono(0),
             activity_ms: 2_000,
         }
     }
@@ -375,6 +386,7 @@ impl ExportState {
             existing: existing::Existing::default(),
             imports: Queue::default(),
             removals: Removals::default(),
+            suppressed: suppression::SuppressedAdds::default(),
             finding: Finding::Idle,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),

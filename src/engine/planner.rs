@@ -53,7 +53,8 @@ impl Engine {
             if !self.may_cut(now, export) {
                 continue;
             }
-            while let Some(reason) = self.import_ready(now, export) {
+            let may_import = self.export(export).imports.live == 0 || self.may_import(now, export);
+            while may_import && let Some(reason) = self.import_ready(now, export) {
                 if !self.cut_imports(now, export, reason) {
                     break;
                 }
@@ -215,15 +216,18 @@ impl Engine {
     pub(super) fn deferred(&mut self, export: ExportId, slot: ContactSlot) -> bool {
         let state = &self.exports[usize::from(export.0)];
         let hash = text_hash(&state.members.contact(slot).address);
-        let connection = usize::from(state.connection.0);
-        if !self.connections[connection].fences.contains_key(&hash) {
+        let id = state.connection;
+        let connection = usize::from(id.0);
+        let by_ghost = !self.ghosts.is_empty() && self.ghost_fence(id, hash).is_some();
+        if !by_ghost && !self.connections[connection].fences.contains_key(&hash) {
             return false;
         }
         if let Some(mut waiting) = self.take_waiting(export, slot) {
             waiting.operation = None;
             self.put_waiting(export, slot, waiting);
         }
-        if let Some(fence) = self.connections[connection].fences.get_mut(&hash) {
+        let fence = if by_ghost { self.ghost_fence(id, hash) } else { self.connections[connection].fences.get_mut(&hash) };
+        if let Some(fence) = fence {
             // It may come here again before the fence falls, if an event put it back into its queue.
             if !fence.contains(&(export, slot)) {
                 fence.push((export, slot));

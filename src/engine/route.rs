@@ -279,7 +279,7 @@ impl Engine {
             (None, Some(place)) => self.batches.get(&place.batch()).and_then(|batch| batch.row(place.row())),
             (None, None) => None,
         });
-        let operation = self.operation_for(export, slot, row.as_ref());
+        let operation = self.next_operation(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
             self.cancel(export, slot);
             self.export_mut(export).members.forget_contact_if_idle(slot);
@@ -314,7 +314,7 @@ impl Engine {
     }
 
     /// What the difference between wanted and known asks for.
-    fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
+    pub(super) fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
         match (contact.wanted(), contact.known) {
@@ -338,6 +338,10 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes),
             Some(Place::Found) => state.removals.found.dropped(waiting.bytes),
             Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
+            Some(Place::Suppressed) => {
+                state.suppressed.dropped();
+                return Some(waiting);
+            }
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -349,6 +353,12 @@ impl Engine {
     pub(super) fn put_waiting(&mut self, export: ExportId, slot: ContactSlot, mut waiting: Box<Waiting>) {
         self.sequence += 1;
         waiting.sequence = self.sequence;
+        if waiting.operation == Some(Operation::Import)
+            && let Some(shown_at) = self.suppressed_at(export, slot)
+        {
+            self.put_suppressed(export, slot, waiting, shown_at);
+            return;
+        }
         let state = &mut self.exports[usize::from(export.0)];
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
         let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
@@ -367,10 +377,24 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            None => {}
+            Some(Place::Suppressed) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;
+        state.members.contact_mut(slot).waiting = Some(waiting);
+    }
+
+    /// An add of a suppressed contact is kept, because it is wanted, and waits for no call: it is parked at once.
+    fn put_suppressed(&mut self, export: ExportId, slot: ContactSlot, mut waiting: Box<Waiting>, shown_at: UnixMillis) {
+        let again = waiting.place == Some(Place::Suppressed) && waiting.tokens.is_empty();
+        waiting.place = Some(Place::Suppressed);
+        waiting.not_before = None;
+        if !waiting.tokens.is_empty() {
+            waiting.parks_at = self.park_at(waiting.queued_at, export, slot);
+        }
+        let state = self.export_mut(export);
+        state.suppressed.push(slot, waiting.sequence, shown_at);
+        state.suppressed.untold += u32::from(!again);
         state.members.contact_mut(slot).waiting = Some(waiting);
     }
 
@@ -417,14 +441,14 @@ impl Engine {
             return;
         }
         let Some(mut waiting) = self.take_waiting(export, slot) else {
-            if self.operation_for(export, slot, None).is_some() {
+            if self.next_operation(export, slot, None).is_some() {
                 self.put_waiting_new(now, export, slot, Row::default());
             } else {
                 self.export_mut(export).members.forget_contact_if_idle(slot);
             }
             return;
         };
-        waiting.operation = self.operation_for(export, slot, Some(&waiting.row));
+        waiting.operation = self.next_operation(export, slot, Some(&waiting.row));
         if waiting.operation.is_some() {
             self.put_waiting(export, slot, waiting);
         } else {
@@ -435,7 +459,7 @@ impl Engine {
 
     /// Lets a change wait that no record of this term asked for: one that the state tells of.
     pub(super) fn put_waiting_new(&mut self, now: Now, export: ExportId, slot: ContactSlot, row: Row) {
-        let operation = self.operation_for(export, slot, Some(&row));
+        let operation = self.next_operation(export, slot, Some(&row));
         let contact = self.export(export).members.contact(slot);
         let owner = contact.owner;
         let operation = if contact.in_flight.is_some() { None } else { operation };

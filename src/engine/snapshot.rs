@@ -57,6 +57,8 @@ pub struct ConnectionView {
     pub activities_open: u32,
     /// When the oldest of them was opened.
     pub oldest_activity: Option<UnixMillis>,
+    /// Deleted and unsubscribed contacts that imports never touch.
+    pub suppressed: u64,
     /// When its token ends, where that is known.
     pub token_expires_at: Option<UnixMillis>,
     /// Why it is held, if it is.
@@ -76,6 +78,8 @@ pub struct ExportView {
     pub waiting: u64,
     /// Changes in open batches.
     pub in_flight: u64,
+    /// Adds that are kept and not sent, because their contacts were deleted or have unsubscribed.
+    pub suppressed: u64,
     /// Rows of completed activities in the last 60 minutes.
     pub profiles_last_hour: u64,
     /// The ceiling for them; `None` when unlimited.

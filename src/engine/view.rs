@@ -44,6 +44,7 @@ impl Engine {
                                 .filter(|batch| !matches!(batch.stage, Stage::Opening | Stage::Committing(_) | Stage::Ready))
                                 .count(),
                         ),
+                        suppressed: self.suppressed_of(id),
                         oldest_activity: open().map(|batch| batch.opened_at).min(),
                         token_expires_at: match state.token {
                             TokenState::Valid { expires_at, .. } => expires_at,
@@ -76,6 +77,7 @@ impl Engine {
             members: state.members.on_list(),
             waiting: self.waiting_of(id),
             in_flight: state.rows_open,
+            suppressed: state.suppressed.live as u64,
             profiles_last_hour: self.rows_last_hour(now, id),
             profiles_per_hour_max: export.profiles_per_hour_max,
             oldest_unapplied: self.oldest_unapplied(id),

@@ -52,6 +52,18 @@ pub enum StateKey {
         /// Which part of them, from 0.
         bucket: u32,
     },
+    /// What was read and found out of a connection.
+    Connection {
+        /// The connection's name.
+        connection: Text,
+    },
+    /// A part of the addresses that imports into a connection must never touch.
+    Suppressed {
+        /// The connection's name.
+        connection: Text,
+        /// The part: the eight highest bits of the hashes in it.
+        bucket: u8,
+    },
 }
 
 /// One change of the state: a record, or `None` where its key is forgotten.
@@ -78,6 +90,10 @@ pub enum StateValue {
     Export(ExportRecord),
     /// `hash::text_hash` of addresses, ascending.
     Protected(Vec<u64>),
+    /// See [`ConnectionRecord`].
+    Connection(ConnectionRecord),
+    /// See [`SuppressedBucket`].
+    Suppressed(SuppressedBucket),
 }
 
 /// The shard's header, written in every transaction.
@@ -252,6 +268,22 @@ pub struct ExportRecord {
     pub rows_by_minute: Vec<(i64, u64)>,
     /// Whether the members that the list had before were read: they are in records of their own.
     pub existing_read: bool,
+}
+
+/// What was read and found out of a connection so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ConnectionRecord {
+    /// When the last complete reading of the deleted and unsubscribed contacts began, by the vendor's clock.
+    pub suppressed_read_at: Option<UnixMillis>,
+    /// Whether the vendor gives the names of imported files back, once an activity told.
+    pub names_echoed: Option<bool>,
+}
+
+/// Contacts of one connection that are deleted or have unsubscribed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SuppressedBucket {
+    /// `hash::text_hash` of each address, ascending, and when the vendor showed it so last, by its clock.
+    pub contacts: Vec<(u64, UnixMillis)>,
 }
 
 /// The partition's committed position in a header.

@@ -58,6 +58,10 @@ sometimes! {
     Cancelled = "cancelled",
     /// Fields of a contact that was on its list already were sent.
     Updated = "updated",
+    /// An add was not sent, because its address has opted out or was deleted.
+    Suppressed = "suppressed",
+    /// A vendor was found not to give file names back.
+    NamesNotEchoed = "names_not_echoed",
     /// The members that a list had before were read.
     ExistingMembersRead = "existing_members_read",
     /// Changes were parked while they waited.
@@ -134,6 +138,8 @@ impl Reached {
             },
             Event::Applied { updates, .. } if *updates > 0 => self.mark(Sometimes::Updated),
             Event::Cancelled { .. } => self.mark(Sometimes::Cancelled),
+            Event::Suppressed { .. } => self.mark(Sometimes::Suppressed),
+            Event::NamesNotEchoed { .. } => self.mark(Sometimes::NamesNotEchoed),
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),
             Event::Parked { .. } => self.mark(Sometimes::Parked),
             Event::RowsRefused { .. } => self.mark(Sometimes::RowRefused),
@@ -157,6 +163,9 @@ impl Reached {
             | Event::Released { .. }
             | Event::Paused { .. }
             | Event::Resumed
+            | Event::CannotAddUnexplained { .. }
+            | Event::GhostSeen { .. }
+            | Event::GhostEnded { .. }
             | Event::SegmentsStopped { .. }
             | Event::BackfillBegan { .. }
             | Event::BackfillEnded { .. }

@@ -28,6 +28,8 @@ pub struct Scenario {
     pub lists: Vec<ListPlan>,
     /// For each connection, who is in the account before anything happens.
     pub contacts: Vec<Vec<Planted>>,
+    /// Who opts out or is deleted meanwhile.
+    pub departures: Vec<Departure>,
     /// The vendor's clock at the beginning.
     pub wall_start: UnixMillis,
     /// Where the partitions of the source begin.
@@ -66,6 +68,19 @@ pub struct Planted {
     pub status: ContactStatus,
     /// The export whose list it is on, if it is on one.
     pub export: Option<usize>,
+}
+
+/// A person who opts out, or whom somebody deletes, while the world runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// When, from the world's beginning.
+    pub at_ms: u64,
+    /// The account, by its number.
+    pub connection: usize,
+    /// Whose address.
+    pub address: Text,
+    /// What it is from then on.
+    pub status: ContactStatus,
 }
 
 /// A record that a producer will write.
@@ -150,9 +165,30 @@ impl Scenario {
         let day = UnixMillis(20_605 * DAY_MS);
         let wall_start =
             if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(0..DAY_MS)) };
-        let mut scenario = Self { catalog, lists, contacts, wall_start, starts, arrivals: Vec::new() };
+        let mut scenario = Self { catalog, lists, contacts, departures: Vec::new(), wall_start, starts, arrivals: Vec::new() };
         scenario.arrivals = arrivals(rng, &scenario.catalog, partitions);
+        scenario.opt_out(rng);
         scenario
+    }
+
+    /// Some of the source's profiles have opted out or were deleted before, or do so meanwhile.
+    fn opt_out(&mut self, rng: &mut Rng) {
+        let gone = |rng: &mut Rng| if rng.bool() { ContactStatus::Unsubscribed } else { ContactStatus::Deleted };
+        let (before, meanwhile) = (rng.u32(..3) == 0, rng.u32(..3) == 0);
+        let last_ms = self.last_arrival_ms();
+        for connection in 0..self.contacts.len() {
+            for _ in 0..if before { rng.u32(1..6) } else { 0 } {
+                let address: Text = format!("{CANARY}{}@example.com", rng.u32(..40)).into();
+                if !self.contacts[connection].iter().any(|planted| planted.address == address) {
+                    self.contacts[connection].push(Planted { address, status: gone(rng), export: None });
+                }
+            }
+            for _ in 0..if meanwhile { rng.u32(1..10) } else { 0 } {
+                let address = format!("{CANARY}{}@example.com", rng.u32(..40)).into();
+                let (at_ms, status) = (rng.u64(..=last_ms), gone(rng));
+                self.departures.push(Departure { at_ms, connection, address, status });
+            }
+        }
     }
 
     /// When the last record arrives.
@@ -237,8 +273,7 @@ fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
     }
 }
 
-/// Members that are not ours, and contacts that have opted out or were deleted. Of the latter none is a profile of the
-/// source.
+/// Members that are not ours, and contacts that have opted out or were deleted. None of these is a profile of the source.
 fn planted(rng: &mut Rng, connections: usize, exports: &[Export], lists: &[ListPlan]) -> Vec<Vec<Planted>> {
     let mut accounts = vec![Vec::new(); connections];
     for (index, export) in exports.iter().enumerate() {
@@ -423,6 +458,7 @@ mod tests {
         };
         some(&|plan| plan.catalog.connections.len() > 1);
         some(&|plan| plan.catalog.applications.iter().any(|application| application.calls_per_day < Some(600)));
+        some(&|plan| !plan.departures.is_empty());
         some(&|plan| plan.lists.iter().any(|list| matches!(list, ListPlan::Created(_))));
         some(&|plan| plan.wall_start.plus_ms(1_000_000).day() > plan.wall_start.day());
         some(&|plan| content(plan, &|content| matches!(content, RecordContent::Undecodable(_))));

@@ -25,10 +25,15 @@ pub struct Telemetry {
     pub(super) cancelled: IntCounterVec,
     pub(super) parked: IntCounterVec,
     pub(super) refused: IntCounterVec,
+    pub(super) suppressed: IntCounterVec,
+    pub(super) cannot_add: IntCounterVec,
+    pub(super) suppressed_contacts: IntGaugeVec,
+    pub(super) suppressed_adds: IntGaugeVec,
     pub(super) batches: IntCounterVec,
     pub(super) batch_rows: HistogramVec,
     pub(super) batches_found: IntCounter,
     pub(super) batches_given_up: IntCounter,
+    pub(super) ghosts: IntCounter,
     pub(super) calls: IntCounterVec,
     pub(super) call_seconds: HistogramVec,
     pub(super) late_answers: IntCounter,
@@ -117,6 +122,26 @@ impl Telemetry {
                 "Contacts whose changes waited so long that their events were settled; what is to be sent is in the state",
                 &["export"],
             ),
+            suppressed: make.counters(
+                "listkeeper_adds_suppressed_total",
+                "Adds that were not sent because the account has their contacts as deleted or unsubscribed",
+                &["export"],
+            ),
+            cannot_add: make.counters(
+                "listkeeper_adds_unexplained_total",
+                "Contacts that an activity could not add to its list, and that are not shown as deleted or unsubscribed",
+                &["export"],
+            ),
+            suppressed_contacts: make.counts(
+                "listkeeper_suppressed_contacts",
+                "Deleted and unsubscribed contacts of an account, which imports never touch",
+                &["connection"],
+            ),
+            suppressed_adds: make.counts(
+                "listkeeper_adds_suppressed",
+                "Adds that are kept and not sent, because their contacts were deleted or have unsubscribed",
+                &["export"],
+            ),
             refused: make.counters("listkeeper_rows_refused_total", "Rows that the vendor refused for good", &["export"]),
             batches: make.counters(
                 "listkeeper_batches_total",
@@ -134,6 +159,10 @@ impl Telemetry {
             batches_given_up: make.counter(
                 "listkeeper_batches_given_up_total",
                 "Batches without an answer that were not found twice, and whose contacts are sent again",
+            ),
+            ghosts: make.counter(
+                "listkeeper_batches_haunted_total",
+                "Batches that were given up and ended after all, and whose contacts are sent again",
             ),
             calls: make.counters(
                 "listkeeper_calls_total",
@@ -271,6 +300,8 @@ impl Telemetry {
             &self.members,
             &self.waiting,
             &self.in_flight,
+            &self.suppressed_contacts,
+            &self.suppressed_adds,
             &self.profiles_last_hour,
             &self.profiles_per_hour_max,
             &self.activities_open,

@@ -90,6 +90,18 @@ impl Telemetry {
                 self.refused.with_label_values(&[name(export)]).inc_by(u64::from(*rows));
                 tracing::warn!(export = name(export), rows, "the vendor refused rows; they are in the dead letters");
             }
+            Event::Suppressed { export, contacts } => {
+                self.suppressed.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+                tracing::info!(export = name(export), contacts, "not added: the account has them as deleted or unsubscribed");
+            }
+            Event::CannotAddUnexplained { export, rows } => {
+                self.cannot_add.with_label_values(&[name(export)]).inc_by(*rows);
+                tracing::warn!(
+                    export = name(export),
+                    rows,
+                    "the vendor did not add contacts to the list, and does not show them as unsubscribed"
+                );
+            }
             Event::RemovalPlanned { export, strategy, contacts, calls, calls_other } => {
                 self.removal_plans.with_label_values(&[name(export), strategy.as_str()]).inc();
                 tracing::info!(
@@ -139,6 +151,17 @@ impl Telemetry {
             Event::ExistingMembersRead { export, contacts } => {
                 let name = catalog.export(*export).name.as_str();
                 tracing::info!(export = name, contacts, "the members that the list had before were read: they are never removed");
+            }
+            Event::NamesNotEchoed { connection } => {
+                let connection = catalog.connection(*connection).name.as_str();
+                tracing::warn!(connection, "the vendor does not give file names back: an import without an answer is repeated");
+            }
+            Event::GhostSeen { name: batch, export, contacts } => {
+                tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up runs after all");
+            }
+            Event::GhostEnded { name: batch, export, contacts } => {
+                self.ghosts.inc();
+                tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
             }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
@@ -214,6 +237,7 @@ impl Telemetry {
             let label = [connection.name.as_str()];
             self.activities_open.with_label_values(&label).set(i64::from(connection.activities_open));
             self.oldest_activity_seconds.with_label_values(&label).set(age(connection.oldest_activity));
+            self.suppressed_contacts.with_label_values(&label).set(number(connection.suppressed));
             if let Some(expires_at) = connection.token_expires_at {
                 self.token_expiry_seconds.with_label_values(&label).set(seconds(expires_at.since_ms(wall)));
             }
@@ -226,6 +250,7 @@ impl Telemetry {
                 (&self.members, export.members),
                 (&self.waiting, export.waiting),
                 (&self.in_flight, export.in_flight),
+                (&self.suppressed_adds, export.suppressed),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {
                 gauge.with_label_values(&label).set(number(count));

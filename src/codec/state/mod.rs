@@ -49,6 +49,8 @@ pub fn encode_key(key: &StateKey) -> Vec<u8> {
         StateKey::Ledger { application } => format!("ledger/{application}"),
         StateKey::Export { export } => format!("export/{}", escape(export)),
         StateKey::Protected { export, bucket } => format!("protected/{}/{bucket}", escape(export)),
+        StateKey::Connection { connection } => format!("connection/{}", escape(connection)),
+        StateKey::Suppressed { connection, bucket } => format!("suppressed/{}/{bucket}", escape(connection)),
     };
     text.into_bytes()
 }
@@ -63,6 +65,8 @@ pub fn encode_value(value: &StateValue, out: &mut Vec<u8>) {
         StateValue::Ledger(ledger) => records::write_ledger(out, *ledger),
         StateValue::Export(export) => records::write_export(out, export),
         StateValue::Protected(hashes) => records::write_hashes(out, hashes),
+        StateValue::Connection(connection) => records::write_connection(out, *connection),
+        StateValue::Suppressed(bucket) => records::write_suppressed(out, bucket),
     }
 }
 
@@ -83,6 +87,8 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<StateChange, StateFaul
             StateKey::Ledger { .. } => StateValue::Ledger(records::read_ledger(&mut reader)?),
             StateKey::Export { .. } => StateValue::Export(records::read_export(&mut reader)?),
             StateKey::Protected { .. } => StateValue::Protected(records::read_hashes(&mut reader)?),
+            StateKey::Connection { .. } => StateValue::Connection(records::read_connection(&mut reader)?),
+            StateKey::Suppressed { .. } => StateValue::Suppressed(records::read_suppressed(&mut reader)?),
         })
     });
     match read {
@@ -108,6 +114,8 @@ pub const fn kind(key: &StateKey) -> &'static str {
         StateKey::Ledger { .. } => "ledger",
         StateKey::Export { .. } => "export",
         StateKey::Protected { .. } => "protected",
+        StateKey::Connection { .. } => "connection",
+        StateKey::Suppressed { .. } => "suppressed",
     }
 }
 
@@ -126,6 +134,8 @@ fn decode_key(key: &[u8]) -> Result<StateKey, StateFault> {
         }
         "export" => StateKey::Export { export: part()? },
         "protected" => StateKey::Protected { export: part()?, bucket: part()?.parse().map_err(|_| StateFault::Key)? },
+        "connection" => StateKey::Connection { connection: part()? },
+        "suppressed" => StateKey::Suppressed { connection: part()?, bucket: part()?.parse().map_err(|_| StateFault::Key)? },
         other if other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
             return Err(StateFault::Kind(other.to_owned()));
         }

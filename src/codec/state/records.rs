@@ -5,8 +5,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
-        SettledRecord, StoppedExport, StoppedSegment,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
+        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -240,4 +240,27 @@ pub(super) fn write_hashes(out: &mut Vec<u8>, hashes: &[u64]) {
 
 pub(super) fn read_hashes(reader: &mut Reader<'_>) -> Read<Vec<u64>> {
     reader.array(read_hash)
+}
+
+pub(super) fn write_connection(out: &mut Vec<u8>, connection: ConnectionRecord) {
+    write_option(out, connection.suppressed_read_at.as_ref(), |out, at| write_long(out, at.0));
+    write_option(out, connection.names_echoed.as_ref(), |out, echoed| write_flag(out, *echoed));
+}
+
+pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord> {
+    Ok(ConnectionRecord {
+        suppressed_read_at: reader.option(|reader| Ok(UnixMillis(reader.long()?)))?,
+        names_echoed: reader.option(Reader::flag)?,
+    })
+}
+
+pub(super) fn write_suppressed(out: &mut Vec<u8>, bucket: &SuppressedBucket) {
+    write_array(out, &bucket.contacts, |out, (hash, shown_at)| {
+        write_hash(out, *hash);
+        write_long(out, shown_at.0);
+    });
+}
+
+pub(super) fn read_suppressed(reader: &mut Reader<'_>) -> Read<SuppressedBucket> {
+    Ok(SuppressedBucket { contacts: reader.array(|reader| Ok((read_hash(reader)?, UnixMillis(reader.long()?))))? })
 }

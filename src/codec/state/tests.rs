@@ -8,8 +8,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, Refused, RoutedExport,
-        SettledRecord, StoppedExport, StoppedSegment,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
+        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -122,6 +122,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
             ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
         });
+    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()))
+        .prop_map(|(suppressed_read_at, names_echoed)| ConnectionRecord { suppressed_read_at, names_echoed });
+    let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
         (text(), text(), member())
@@ -133,6 +136,9 @@ fn change() -> impl Strategy<Value = StateChange> {
         (text(), export).prop_map(|(export, value)| (StateKey::Export { export }, StateValue::Export(value))),
         (text(), any::<u32>(), proptest::collection::vec(any::<u64>(), 0..9))
             .prop_map(|(export, bucket, hashes)| (StateKey::Protected { export, bucket }, StateValue::Protected(hashes))),
+        (text(), connection).prop_map(|(connection, value)| (StateKey::Connection { connection }, StateValue::Connection(value))),
+        (text(), any::<u8>(), suppressed)
+            .prop_map(|(connection, bucket, value)| (StateKey::Suppressed { connection, bucket }, StateValue::Suppressed(value))),
     ]
     .prop_map(|(key, value)| StateChange { key, value: Some(value) })
 }
@@ -145,6 +151,8 @@ fn schema(kind: &str) -> Schema {
         "ledger" => include_str!("../../../schemas/state/ledger.avsc"),
         "export" => include_str!("../../../schemas/state/export.avsc"),
         "protected" => include_str!("../../../schemas/state/protected.avsc"),
+        "connection" => include_str!("../../../schemas/state/connection.avsc"),
+        "suppressed" => include_str!("../../../schemas/state/suppressed.avsc"),
         other => panic!("no schema of {other}"),
     };
     Schema::parse_str(text).unwrap()
@@ -209,7 +217,9 @@ proptest! {
     /// Every kind of key with bytes at random behind the version, hostile lengths and counts among them.
     #[test]
     fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..200), key in proptest::collection::vec(any::<u8>(), 0..40)) {
-        for kind in ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e", "protected/e/0"] {
+        for kind in
+            ["header", "member/e/p", "batch/b/0", "ledger/0f", "export/e", "protected/e/0", "connection/c", "suppressed/c/0"]
+        {
             drop(decode(kind.as_bytes(), Some(&value)));
             drop(decode(kind.as_bytes(), Some(&[&[1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], value.as_slice()].concat())));
         }

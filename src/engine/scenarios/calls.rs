@@ -122,9 +122,10 @@ fn a_call_that_never_left_is_given_back() {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.enter("p1");
     let post = stage.next_call();
-    assert_eq!(stage.calls_used(), 1);
+    // The suppressed contacts were read before.
+    assert_eq!(stage.calls_used(), 2);
     stage.answer(&post, Outcome::NotSent(NotSent::Unreachable));
-    assert_eq!(stage.calls_used(), 0);
+    assert_eq!(stage.calls_used(), 1);
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_token_that_the_store_holds_costs_no_call() {
     let mut stage = Stage::begin_with(refreshing(), Vec::new(), None, START);
     stage.enter("p1");
     stage.next_call();
-    assert_eq!((stage.token_reads.len(), stage.calls_used()), (1, 1));
+    assert_eq!((stage.token_reads.len(), stage.calls_used()), (1, 2), "two calls, none for the token");
     assert!(!stage.token_reads[0].may_refresh);
 }
 

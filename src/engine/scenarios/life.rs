@@ -107,3 +107,26 @@ fn a_changed_address_takes_the_old_one_off_the_list() {
     assert_eq!(stage.offset, 2);
     assert!(stage.engine.is_quiet());
 }
+
+#[test]
+fn a_refused_row_is_not_sent_again_by_the_next_term_until_it_changes() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("bad");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    let poll = stage.next_call();
+    let mut activity = stage.activity(1, ActivityState::Completed, 1, None);
+    activity.counts.error = Some(1);
+    stage.answered(&poll, activity);
+    stage.pass(1_000);
+    assert_eq!(stage.offset, 1);
+    for _ in 0..2 {
+        stage = stage.crash();
+        stage.enter("bad");
+        stage.pass(300_000);
+        assert!(stage.calls.is_empty(), "neither by itself nor for the same row");
+        assert!(stage.engine.is_quiet());
+    }
+    stage.record("bad", "gold", ChangeKind::Updated, Some("bad@example.com"), Some("Bea"));
+    assert_eq!(Stage::addresses(&stage.next_call().request), ["bad@example.com"]);
+}

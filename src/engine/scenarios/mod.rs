@@ -3,12 +3,14 @@
 mod backfill;
 mod calls;
 mod existing;
+mod ghosts;
 mod life;
 mod lists;
 mod parking;
 mod pressure;
 mod removals;
 mod restart;
+mod suppression;
 
 use std::sync::Arc;
 
@@ -93,6 +95,10 @@ struct Stage {
     /// What the looks for a token find, in turn; after these, one that lasts.
     tokens: Vec<TokenOutcome>,
     token_reads: Vec<ReadToken>,
+    /// Readings of suppressed contacts wait for the scenario; otherwise there are none.
+    reads_suppressed: bool,
+    /// Activities show their file's name.
+    echoes_names: bool,
     drained: bool,
 }
 
@@ -135,6 +141,8 @@ impl Stage {
             events: Vec::new(),
             tokens: Vec::new(),
             token_reads: Vec::new(),
+            reads_suppressed: false,
+            echoes_names: true,
             drained: false,
         };
         stage.drain();
@@ -150,6 +158,9 @@ impl Stage {
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
+                Output::Call(call) if matches!(call.request, Request::Suppressed { .. }) && !self.reads_suppressed => {
+                    self.suppressed(&call, &[]);
+                }
                 Output::Call(call) => self.calls.push(call),
                 Output::Commit(commit) => self.commits.push(commit),
                 Output::ReadToken(read) => {
@@ -241,6 +252,13 @@ impl Stage {
         panic!("no call in 250 s");
     }
 
+    /// The same, where it is known to come soon after a long wait.
+    fn next_call_within(&mut self, ms: u64) -> Call {
+        self.pass(ms);
+        assert!(!self.calls.is_empty(), "no call in {ms} ms");
+        self.calls.remove(0)
+    }
+
     fn answer(&mut self, call: &Call, outcome: Outcome) {
         let vendor_time = matches!(outcome, Outcome::Answered(_)).then(|| UnixMillis(self.now.wall.0 / 1_000 * 1_000));
         self.engine.handle_input(self.now, Input::CallEnded { call: call.call, outcome, vendor_time });
@@ -264,6 +282,17 @@ impl Stage {
             address: format!("{profile}@example.com").into(),
             status: ContactStatus::Active,
             lists: vec![LIST],
+        });
+        self.answer(call, Outcome::Answered(Answer::Contacts(Page { items: items.collect(), next: None })));
+    }
+
+    /// The last page of a reading: these have unsubscribed.
+    fn suppressed(&mut self, call: &Call, profiles: &[&str]) {
+        let items = profiles.iter().map(|profile| Contact {
+            contact_id: ContactId::from_u128(1),
+            address: format!("{profile}@example.com").into(),
+            status: ContactStatus::Unsubscribed,
+            lists: Vec::new(),
         });
         self.answer(call, Outcome::Answered(Answer::Contacts(Page { items: items.collect(), next: None })));
     }
@@ -300,7 +329,9 @@ impl Stage {
         let poll = self.next_call();
         assert_eq!(poll.request, Request::Activity { activity_id: ActivityId::from_u128(id) });
         let rows = if let Request::Import { rows, .. } = &post.request { rows.rows.len() } else { 0 };
-        self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, None));
+        let named = if let Request::Import { name, .. } = &post.request { Some(Text::from(name.file_name())) } else { None };
+        let name = named.filter(|_| self.echoes_names);
+        self.answered(&poll, self.activity(id, ActivityState::Completed, rows as u64, name));
         self.pass(300);
         post.request
     }

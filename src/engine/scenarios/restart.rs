@@ -75,7 +75,7 @@ fn after_a_crash_an_exit_that_the_fold_cancels_is_still_sent_explicitly() {
     let mut stage = Stage::begin(stage.state.clone(), Some(stage.offset), START + 100_000);
     stage.enter("p1");
     stage.exit("p1");
-    for _ in 0..2 {
+    for _ in 0..3 {
         let look = stage.next_call();
         assert_eq!(look.request, Request::Activities { cursor: None });
         stage.answer(&look, Outcome::Answered(Answer::Activities(Page { items: Vec::new(), next: None })));

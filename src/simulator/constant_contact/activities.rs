@@ -166,7 +166,9 @@ impl Activities {
             return Answer::error(StatusCode::TOO_MANY_REQUESTS, "contacts.api.too_many_activities", message);
         }
         let (operation, size, lists, file_name) = match &work {
-            Work::Import(import) => (Operation::Import, import.records, import.lists.clone(), Some(import.file_name.clone())),
+            Work::Import(import) => {
+                (Operation::Import, import.records, import.lists.clone(), config.names_echoed.then(|| import.file_name.clone()))
+            }
             Work::Remove(removal) => (Operation::Remove, removal.size(account), removal.lists.clone(), None),
         };
         let time = config.activity_ms;

@@ -86,6 +86,10 @@ pub struct VendorConfig {
     pub access_token_life_s: u64,
     /// An import makes a deleted contact active again. Undocumented; the default is that it does not.
     pub import_revives_deleted: bool,
+    /// An import lifts a contact's opt-out. Documented not to; the default is that it does not.
+    pub import_lifts_opt_out: bool,
+    /// Activities of imports show their file's name. Inferred; the default is that they do.
+    pub names_echoed: bool,
     /// `items_total_count` of an import includes the header row, as the schema of `ActivityImport` words it.
     pub header_counted: bool,
     /// When the work is done.
@@ -126,6 +130,8 @@ impl Default for VendorConfig {
             rotating_refresh_tokens: true,
             access_token_life_s: 86_400,
             import_revives_deleted: false,
+            import_lifts_opt_out: false,
+            names_echoed: true,
             header_counted: true,
             execution: Execution::AtEnd,
             bad_endings: BadEndings::default(),

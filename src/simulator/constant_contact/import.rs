@@ -321,8 +321,12 @@ impl Import {
         for (address, row) in std::mem::take(&mut self.rows).iter().take(rows_max) {
             let Some(number) = account.find_or_create(address, now_s) else { continue };
             let again = !seen.insert(number);
-            let deleted = account.contact(number).is_some_and(|contact| contact.status == ContactStatus::Deleted);
-            if deleted && config.import_revives_deleted {
+            let revived = account.contact(number).is_some_and(|contact| match contact.status {
+                ContactStatus::Active => false,
+                ContactStatus::Unsubscribed => config.import_lifts_opt_out,
+                ContactStatus::Deleted => config.import_revives_deleted,
+            });
+            if revived {
                 account.set_status(number, ContactStatus::Active, now_s);
             }
             let Some(contact) = account.contacts.get_mut(number as usize) else { continue };

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::engine::Promise;
 use crate::model::{Text, catalog::OnExit};
 
-use super::{Sight, Verdict};
+use super::{Sight, Verdict, opt_out_respected::OptOutRespected};
 
-pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
+pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
     for (index, export) in sight.catalog.exports.iter().enumerate() {
         let members: BTreeSet<Text> = sight.members(index).into_iter().collect();
-        let planted = &sight.scenario.contacts[usize::from(export.connection.0)];
+        let connection = usize::from(export.connection.0);
+        let planted = &sight.scenario.contacts[connection];
         let foreign: BTreeSet<Text> =
             planted.iter().filter(|contact| contact.export == Some(index)).map(|contact| contact.address.clone()).collect();
         let wishes = sight.fold.export(index);
@@ -20,14 +21,14 @@ pub(super) fn at_rest(sight: &Sight<'_>) -> Verdict {
         // What the vendor refuses is dead-lettered.
         wanted.retain(|address| sight.takes(index, address));
         wanted.extend(foreign);
-        if let Some(missing) = wanted.difference(&members).next() {
+        if let Some(missing) = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address)) {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
         }
         if export.on_exit == OnExit::Keep {
             let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
             wanted.extend(ever.map(|(address, _)| address.clone()));
         }
-        if let Some(surplus) = members.difference(&wanted).next() {
+        if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
             return Err((Promise::ListsConverge, format!("{surplus} is still on the list of {}", export.name)));
         }
     }

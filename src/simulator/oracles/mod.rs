@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::engine::{Engine, Promise, output::Commit};
 use crate::model::{
     ListId, Text,
+    call::ContactStatus,
     catalog::{Catalog, ListRef},
     position::PartitionId,
     time::Now,
@@ -69,6 +70,18 @@ impl Sight<'_> {
     fn members(&self, export: usize) -> Vec<Text> {
         self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()
     }
+
+    /// Whether somebody deletes an address in its account, or it opts out, at some time. An import of another export that
+    /// comes within the allowance of `opt_out_respected` may revive it: then it has lost its lists.
+    fn departs(&self, export: usize, address: &Text) -> bool {
+        let connection = usize::from(self.catalog.exports[export].connection.0);
+        self.scenario.departures.iter().any(|gone| gone.connection == connection && gone.address == *address)
+    }
+
+    /// Whether the account has an address as deleted or unsubscribed: it is nobody's to add or to remove.
+    fn is_suppressed(&self, export: usize, address: &str) -> bool {
+        self.vendor(export).contact(address).is_some_and(|(status, _)| status != ContactStatus::Active)
+    }
 }
 
 /// All oracles of one world.
@@ -79,6 +92,8 @@ pub struct Oracles {
     pub applied: applied_means_completed::AppliedMeansCompleted,
     /// See [`Promise::OneInFlightPerContact`].
     pub one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
+    /// See [`Promise::OptOutRespected`].
+    pub opt_out: opt_out_respected::OptOutRespected,
     /// See [`Promise::QuotaNeverExceeded`].
     pub quota: quota_never_exceeded::QuotaNeverExceeded,
     /// See [`Promise::Bounded`].
@@ -90,11 +105,12 @@ pub struct Oracles {
 impl Oracles {
     /// Oracles that have seen nothing.
     #[must_use]
-    pub fn new(catalog: &Catalog, _scenario: &Scenario) -> Self {
+    pub fn new(catalog: &Catalog, scenario: &Scenario) -> Self {
         Self {
             nothing_lost: nothing_lost::NothingLost::default(),
             applied: applied_means_completed::AppliedMeansCompleted::default(),
             one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
+            opt_out: opt_out_respected::OptOutRespected::new(catalog, scenario),
             quota: quota_never_exceeded::QuotaNeverExceeded::new(catalog),
             bounded: bounded::Bounded::default(),
             private: private::Private,
@@ -126,7 +142,7 @@ impl Oracles {
     /// The promise that is broken.
     pub fn at_rest(&mut self, sight: &Sight<'_>) -> Verdict {
         quota_never_exceeded::by_the_vendor(sight)?;
-        opt_out_respected::at_rest(sight)?;
-        lists_converge::at_rest(sight)
+        self.opt_out.at_rest(sight)?;
+        lists_converge::at_rest(sight, &self.opt_out)
     }
 }

@@ -29,7 +29,10 @@ impl NothingLost {
         for change in &commit.changes {
             if let StateKey::Batch { name, chunk } = &change.key {
                 let key = (name.clone(), *chunk);
-                if let Some(StateValue::Batch(batch)) = &change.value {
+                // One that was given up is only watched.
+                if let Some(StateValue::Batch(batch)) = &change.value
+                    && !batch.given_up
+                {
                     let addresses = batch.rows.iter().map(|row| row.address.clone()).collect();
                     self.open.insert(key, (batch.export.clone(), addresses));
                 } else {
@@ -105,8 +108,14 @@ impl NothingLost {
         let candidates = &wishes[settled.saturating_sub(1)..];
         let addresses: BTreeSet<&Text> = wishes.iter().filter_map(address).collect();
         for known in addresses {
+            if sight.is_suppressed(export, known) {
+                continue;
+            }
             let present = members.binary_search(known).is_ok();
             let wants = |wish: &Wish| address(wish) == Some(known);
+            if !present && sight.departs(export, known) {
+                continue;
+            }
             let as_wished = candidates.iter().any(|wish| wants(wish) == present);
             let others = || {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);

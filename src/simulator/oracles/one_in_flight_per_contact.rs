@@ -18,10 +18,11 @@ impl OneInFlightPerContact {
     pub fn started(&self, open: &[OpenActivity], id: ActivityId) -> Verdict {
         let Some(fresh) = open.iter().find(|activity| activity.activity_id == id) else { return Ok(()) };
         for other in open.iter().filter(|activity| activity.activity_id != id) {
-            // A removal whose answer was lost has no name to be found by: it is sent once more as it was, and what it
-            // does twice is the same.
-            let repeated = other.operation == Operation::Remove
-                && fresh.operation == Operation::Remove
+            // A removal whose answer was lost has no name to be found by, nor has an import where names do not come back:
+            // it is sent once more as it was, and what it does twice is the same.
+            let nameless = other.source_file_name.is_none() && fresh.source_file_name.is_none();
+            let repeated = (nameless || other.operation == Operation::Remove)
+                && other.operation == fresh.operation
                 && other.lists == fresh.lists
                 && other.contacts == fresh.contacts;
             if !repeated && fresh.contacts.iter().any(|contact| other.contacts.contains(contact)) {

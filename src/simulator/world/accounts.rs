@@ -4,14 +4,32 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
+use super::World;
 use crate::model::{
     ListId,
     catalog::{Catalog, ConnectionId, ListRef},
+    hash::text_hash,
 };
 use crate::simulator::{
     constant_contact::{ActivityTime, Execution, PlantedContact, Vendor, VendorConfig},
     workload::{ListPlan, Scenario},
 };
+
+impl World {
+    /// Somebody opts out, or is deleted: by the account's own pages, not by us.
+    pub(super) fn departs(&mut self, index: usize) {
+        let now = self.vendor_time();
+        let departure = &self.scenario.departures[index];
+        self.trace.line(self.now_ms, format_args!("somebody of {} is {:?} now", departure.connection, departure.status));
+        let vendor = &mut self.vendors[departure.connection];
+        vendor.advance(now);
+        let (address, status) = (departure.address.clone(), departure.status);
+        vendor.plant_contact(&PlantedContact { address: address.clone(), status, lists: Vec::new() });
+        let hash = text_hash(&address);
+        let touched = vendor.activities_open().iter().any(|activity| activity.contacts.contains(&hash));
+        self.oracles.opt_out.departed(departure.connection, address, status, now, touched);
+    }
+}
 
 /// Accounts with the lists and contacts of a plan; lists by id get their ids.
 pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> Vec<Vendor> {
@@ -39,6 +57,8 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             // Below what the engine is told of the lag (10 minutes).
             index_lag_s: if rng.bool() { 0 } else { rng.u32(1..590) },
             address_bytes_max: if rng.bool() { 80 } else { 50 },
+            import_lifts_opt_out: rng.bool(),
+            names_echoed: rng.u32(..6) != 0,
             observed: true,
             ..VendorConfig::default()
         };

@@ -113,6 +113,11 @@ impl World {
         let open = self.vendors[usize::from(parcel.connection.0)].activities_open();
         let verdict = self.oracles.one_in_flight.started(&open, activity.activity_id);
         self.judge(verdict);
+        if let Request::Import { rows, .. } = &parcel.request {
+            let (connection, now) = (usize::from(parcel.connection.0), self.vendor_time());
+            let verdict = self.oracles.opt_out.imported(&self.vendors[connection], connection, rows, now);
+            self.judge(verdict);
+        }
     }
 }
 

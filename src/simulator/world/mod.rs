@@ -61,6 +61,8 @@ const READ_RECORDS_MAX: usize = 50;
 #[derive(Debug)]
 enum Happening {
     Arrival(usize),
+    /// Somebody opts out, or is deleted.
+    Departs(usize),
     Marker(PartitionId),
     /// A process starts, and asks to be a member of the group.
     Starts(usize),
@@ -152,6 +154,7 @@ impl Happening {
             Self::Lands { term, landing } => (!landing.asked).then_some(*term),
             Self::Leaves(parcel) => Some(parcel.term),
             Self::Arrival(_)
+            | Self::Departs(_)
             | Self::Marker(_)
             | Self::Starts(_)
             | Self::Expires { .. }
@@ -291,6 +294,9 @@ impl World {
         }
         for index in 0..self.scenario.arrivals.len() {
             self.at(self.scenario.arrivals[index].at_ms, Happening::Arrival(index));
+        }
+        for index in 0..self.scenario.departures.len() {
+            self.at(self.scenario.departures[index].at_ms, Happening::Departs(index));
         }
         for start in self.scenario.starts.clone() {
             if self.rng.bool() {
@@ -458,6 +464,7 @@ impl World {
         }
         match (happening, process) {
             (Happening::Arrival(index), _) => self.record_arrives(index),
+            (Happening::Departs(index), _) => self.departs(index),
             (Happening::Marker(partition), _) => {
                 self.broker.append_marker(partition);
                 self.read_soon();
