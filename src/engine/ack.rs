@@ -11,6 +11,8 @@ use crate::model::{
     time::UnixMillis,
 };
 
+use super::planted::{Bug, planted};
+
 /// Names one delivered record until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
@@ -37,6 +39,11 @@ struct Partition {
 
 impl Partition {
     fn watermark(&self) -> i64 {
+        if planted(Bug::WatermarkOfHighest)
+            && let Some(done) = self.entries.iter().rev().find(|entry| entry.holds == 0)
+        {
+            return done.record.offset + 1;
+        }
         self.entries.front().map_or(self.reader, |entry| entry.record.offset)
     }
 }

@@ -27,6 +27,7 @@ use super::{
     membership::{ContactSlot, InFlight, Known, MemberId},
     output::CommitId,
     planner::{HOUR_MINUTES, minute_of},
+    planted::{Bug, planted},
 };
 
 /// One contact in a batch.
@@ -173,6 +174,9 @@ impl Engine {
         for (index, row) in cut.rows.iter().enumerate() {
             let contact = state.members.contact_mut(row.slot);
             contact.in_flight = Some(InFlight::new(number, count(index)));
+            if planted(Bug::FenceForgotten) {
+                continue;
+            }
             self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
         }
         state.rows_open += u64::from(count(cut.rows.len()));
@@ -187,7 +191,7 @@ impl Engine {
             rows: cut.rows,
             import: cut.import,
             ids: cut.ids,
-            stage: Stage::Opening,
+            stage: if planted(Bug::SentBeforeCommit) { Stage::Ready } else { Stage::Opening },
             opened_at: self.vendor_now(application, now),
             reason: cut.reason,
             not_before: Mono(0),
@@ -232,11 +236,12 @@ impl Engine {
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
         // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an
         // import did is not known then: its rows are sent once more, and those counts tell.
-        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.repeated) {
+        if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.repeated && !planted(Bug::RepeatNotCleared)) {
             batch.stage = Stage::clearing(now.mono, !import && activity.state == ActivityState::Completed);
             return;
         }
         match activity.state {
+            ActivityState::Failed if planted(Bug::FailedIsApplied) => self.on_completed(now, number, activity, ended_at),
             ActivityState::Completed => self.on_completed(now, number, activity, ended_at),
             ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => self.end(number, Ending::Unknown),
             ActivityState::Initialized | ActivityState::Processing => {}
@@ -298,6 +303,9 @@ impl Engine {
         let second_ids = batch.ids.split_off(middle.min(batch.ids.len()));
         let first_ids = std::mem::take(&mut batch.ids);
         for (rows, lines, ids) in [(first, first_lines, first_ids), (second, second_lines, second_ids)] {
+            if planted(Bug::HalfForgotten) && rows.len() > middle {
+                continue;
+            }
             let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
             let (export, operation) = (batch.export, batch.operation);
             let cut = Cut { export, operation, rows, import, ids, reason: CutReason::Split };

@@ -16,6 +16,7 @@ use super::{
     input::TokenOutcome,
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
+    planted::{Bug, planted},
     removal::Finding,
 };
 
@@ -54,6 +55,9 @@ impl Engine {
             state.quota.read_clock(date, call.handed_over, now.mono);
         } else {
             state.quota.first_call_ended(call.permit.charge);
+        }
+        if planted(Bug::RefundOfUnknown) && matches!(outcome, Outcome::Unknown(_)) {
+            state.quota.refund(call.permit.charge);
         }
         match &outcome {
             Outcome::NotSent(_) => {
@@ -261,6 +265,9 @@ impl Engine {
                     batch.stage = Stage::running(activity.activity_id, next_poll, now.mono);
                 }
                 self.emit(Event::ActivityStarted { name, export, operation });
+                if planted(Bug::AppliedAt201) {
+                    self.end(number, Ending::Applied { at: now.wall, refused: Vec::new() });
+                }
             }
             Outcome::Answered(_) | Outcome::Unknown(Lost::Timeout | Lost::Reset | Lost::Unreadable) => {
                 self.on_ambiguous(now, number)
@@ -304,6 +311,7 @@ impl Engine {
         let nameless = self.is_nameless(batch.export);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match batch.operation {
+            Operation::Import if planted(Bug::SentAgainUnseen) => batch.stage = Stage::Ready,
             Operation::Import if !nameless => {
                 let look = Look { cursor: None, absent_since: None, next_at: now.mono.plus_ms(1_000), under_way: false };
                 batch.stage = Stage::Looking(look);
@@ -439,11 +447,11 @@ impl Engine {
         }
         look.cursor = None;
         match look.absent_since {
-            None => {
+            None if !planted(Bug::AbsentAtFirstLook) => {
                 look.absent_since = Some(now.mono);
                 look.next_at = now.mono.plus_ms(quiet_ms);
             }
-            Some(_) => {
+            Some(_) | None => {
                 let name = batch.name.clone();
                 batch.given_up = true;
                 let (export, echoed) = (batch.export, Some(true));

@@ -25,6 +25,7 @@ use super::{
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
     membership::{ContactSlot, InFlight, Known, MemberId},
     pacer::{Pacer, SLOT_REST_MS},
+    planted::{Bug, planted},
     quota::Quota,
     router::Router,
 };
@@ -268,6 +269,7 @@ impl Engine {
                     .calls_per_day
                     .map(|calls| u32::try_from(u64::from(calls) * u64::from(kept) / 100).unwrap_or(calls));
                 let ledger = self.restored.ledgers.get(&application.client_id_hash.0).copied();
+                let ledger = ledger.filter(|_| !planted(Bug::QuotaNotPersisted));
                 ApplicationState {
                     pacer: Pacer::new(application.calls_per_second),
                     quota: Quota::new(per_day, ledger, now.wall),
@@ -278,6 +280,7 @@ impl Engine {
             .collect();
         self.first_call_at = match &header {
             None => now.mono,
+            Some(_) if planted(Bug::NoWaitAfterTakeover) => now.mono,
             // Its last calls were answered before it was fenced: they still count for a second of the vendor's clock.
             Some(header) if header.ended => beginning.fenced_at.plus_ms(SLOT_REST_MS),
             Some(_) => beginning.fenced_at.plus_ms(LEASE_MS + catalog.timing.request_deadline_ms + TAKEOVER_MARGIN_MS),
@@ -357,7 +360,9 @@ impl Engine {
                     members.member_mut(owner).former.push(slot);
                 }
                 members.contact_mut(slot).in_flight = Some(InFlight::new(number, count(rows.len())));
-                members.set_known(slot, Known::Unknown { since: now.wall });
+                if !planted(Bug::NoNetChangeAfterCrash) {
+                    members.set_known(slot, Known::Unknown { since: now.wall });
+                }
                 self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
                 let tokens = Tokens::new();
                 let (since, parks_at) = (UnixMillis(0), Mono(0));

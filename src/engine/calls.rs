@@ -14,6 +14,7 @@ use super::{
     membership::ContactSlot,
     output::{Call, CallId, ReadToken, RefreshId},
     pacer::Slot,
+    planted::{Bug, planted},
     quota::{Charge, NoCall},
     removal::Finding,
 };
@@ -418,6 +419,9 @@ impl Engine {
     /// Whether the last confirmed transaction still lets requests leave; asks for another one in time.
     fn leased(&mut self, now: Now) -> bool {
         self.journal.wants_lease = true;
+        if planted(Bug::LeaseForgotten) {
+            return true;
+        }
         // A call that could not leave at once would only come back.
         self.lease_until.since_ms(now.mono) > 100
     }
@@ -479,7 +483,7 @@ impl Engine {
             call,
             connection,
             request,
-            not_after: self.lease_until,
+            not_after: if planted(Bug::LeaseForgotten) { Mono(u64::MAX) } else { self.lease_until },
             deadline_ms: self.catalog.timing.request_deadline_ms,
         }));
     }

@@ -24,6 +24,7 @@ use super::{
     },
     membership::{Known, MemberId},
     output::{Commit, CommitId},
+    planted::{Bug, planted},
 };
 
 /// Hash of a row that nobody knows: what is at the vendor is uncertain.
@@ -191,7 +192,8 @@ impl Engine {
         // may still arrive.
         let waited = now.mono >= self.first_call_at;
         let rests = self.applications.iter().all(|application| application.pacer.rests_within_a_second(now.mono));
-        let ended = ending && waited && rests && self.calls.is_empty() && self.token_reads.is_empty();
+        let ended =
+            planted(Bug::AlwaysInOrder) || ending && waited && rests && self.calls.is_empty() && self.token_reads.is_empty();
         let header = Header {
             format: STATE_FORMAT,
             written_at: now.wall,
@@ -270,9 +272,10 @@ impl Engine {
         let position = member.position;
         let recorded = member.recorded;
         let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
+        let above = planted(Bug::DeletedAboveWatermark);
         let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
         let passed = watermark(self, position.partition) > position.offset;
-        if gone && (passed || !recorded) {
+        if gone && (passed || !recorded || above) {
             if recorded {
                 changes.push(StateChange { key, value: None });
             }
@@ -318,7 +321,7 @@ impl Engine {
         let state = self.export(export);
         let member = state.members.member(id);
         let segments = state.members.segments_of(member);
-        let row = member.contact.and_then(|slot| {
+        let row = member.contact.filter(|_| !planted(Bug::ParkedRowLost)).and_then(|slot| {
             let contact = state.members.contact(slot);
             if !contact.wanted_by.contains(&id) {
                 return None;

@@ -18,7 +18,12 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::{coalescer::Waiting, few::Few, limits::CONTACT_IDS_MAX};
+use super::{
+    coalescer::Waiting,
+    few::Few,
+    limits::CONTACT_IDS_MAX,
+    planted::{Bug, planted},
+};
 
 /// A member's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -489,7 +494,9 @@ impl Membership {
         }
         let owner = contact.owner;
         // The slot will be another address's: nothing of this one may stay with it.
-        self.ids.remove(&slot.0);
+        if !planted(Bug::IdOfAnother) {
+            self.ids.remove(&slot.0);
+        }
         if let Some(contact) = self.contacts.remove(slot.0)
             && let Ok(entry) = self.by_address.find_entry(hash(self.seed, &contact.address), |other| *other == slot.0)
         {

@@ -17,6 +17,7 @@ pub mod promise;
 pub mod snapshot;
 
 pub mod limits;
+pub mod planted;
 
 mod ack;
 mod activity;

@@ -8,6 +8,7 @@ use crate::model::{
 };
 
 use super::limits::{CALLS_RESERVED, CLOCK_CALLS, LEASE_MS, MIDNIGHT_GUARD_MS, WALL_SKEW_MS};
+use super::planted::{Bug, planted};
 
 /// What the vendor's clock showed, and when: a `Date` has whole seconds and was written between sending and reading.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +105,8 @@ impl Quota {
     /// Opens the new day once the vendor's clock surely shows it, a guard late.
     pub fn roll(&mut self, now: Mono) {
         if let Some((earliest, _)) = self.vendor_time(now) {
-            let day = earliest.plus_ms(-MIDNIGHT_GUARD_MS).day();
+            let guard_ms = if planted(Bug::NoGuardAtMidnight) { -MIDNIGHT_GUARD_MS } else { MIDNIGHT_GUARD_MS };
+            let day = earliest.plus_ms(-guard_ms).day();
             if day > self.day {
                 self.used = if self.day.next() == day { self.used_next } else { 0 };
                 self.used_next = 0;
@@ -150,6 +152,9 @@ impl Quota {
     pub fn charge(&mut self, now: Now, deadline_ms: u64, lane_calls: u32) -> Result<Charge, NoCall> {
         let Some(limit) = self.limit else { return Ok(Charge { day: self.day, both: false, first: false }) };
         self.roll(now.mono);
+        if planted(Bug::MidnightByOurClock) && now.wall.day() > self.day {
+            (self.day, self.used, self.used_next) = (now.wall.day(), 0, 0);
+        }
         let deadline = i64::try_from(deadline_ms.saturating_add(LEASE_MS)).unwrap_or(i64::MAX);
         let (both, kept) = match self.vendor_time(now.mono) {
             Some((_, latest)) => (latest.plus_ms(deadline).day() > self.day, lane_calls.saturating_add(CLOCK_CALLS)),
@@ -164,7 +169,7 @@ impl Quota {
         if spent && !(self.probe && self.used < limit) {
             return Err(NoCall::Spent);
         }
-        if self.confirmed.day != self.day || self.used >= self.confirmed.calls {
+        if !planted(Bug::SpentUnreserved) && (self.confirmed.day != self.day || self.used >= self.confirmed.calls) {
             return Err(NoCall::NotReserved);
         }
         if both && self.used_next >= self.confirmed.calls_next_day {

@@ -13,6 +13,7 @@ use super::{
     Engine, Event,
     limits::{PAGE_CONTACTS, REMOVAL_IDS_MAX},
     membership::{ContactSlot, Known},
+    planted::{Bug, planted},
 };
 
 /// How far the search for contact ids has come.
@@ -155,7 +156,7 @@ impl Engine {
             Known::Off => crate::model::time::UnixMillis(0),
         };
         let age_ms = self.vendor_now(self.export(export).application, now).since_ms(added_at);
-        if age_ms >= index_lag_ms {
+        if age_ms >= index_lag_ms || planted(Bug::IndexLagForgotten) {
             self.export_mut(export).members.set_known(slot, Known::Off);
             let owner = self.export(export).members.contact(slot).owner;
             self.due(export, owner);

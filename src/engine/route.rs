@@ -22,6 +22,7 @@ use super::{
     event::RecordCounts,
     limits::{CUSTOM_CHARACTERS_MAX, NAME_CHARACTERS_MAX},
     membership::{ContactSlot, Known, MemberId},
+    planted::{Bug, planted},
     router::Route,
 };
 
@@ -115,6 +116,7 @@ impl Engine {
         let segments = found.map_or(0, |id| members.member(id).segments);
         let after = match event.change {
             ChangeKind::Entered => segments | route.bit,
+            ChangeKind::Exited if planted(Bug::UnionByLastEvent) => 0,
             ChangeKind::Exited => segments & !route.bit,
             ChangeKind::Updated => segments,
         };
@@ -317,10 +319,12 @@ impl Engine {
     pub(super) fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
-        match (contact.wanted(), contact.known) {
+        let wanted = contact.wanted() && (!planted(Bug::SharedAddressLeaves) || contact.wanted_by.contains(&contact.owner));
+        match (wanted, contact.known) {
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
             (false, Known::Off) => None,
+            (false, _) if planted(Bug::ReplacedAddressStays) && members.member(contact.owner).contact.is_some() => None,
             (false, Known::On { .. } | Known::Unknown { .. }) => {
                 let owner_erased = members.member_if(contact.owner).is_some_and(|member| member.erased);
                 let keeps = self.catalog.export(export).on_exit == OnExit::Keep && !owner_erased;
@@ -471,12 +475,15 @@ impl Engine {
     }
 
     fn refuse_event(&mut self, arrival: Arrival, export: ExportId, reason: LetterReason, detail: &'static str) {
+        if planted(Bug::LetterForgotten) {
+            return;
+        }
         let refused_by = self.refused_by(export);
         self.letter(DeadLetter {
             position: arrival.position,
             refused_by: Some(refused_by),
             reason,
-            detail: Text::const_new(detail),
+            detail: Text::const_new(if planted(Bug::AddressInLetter) { "qzcanary1@example.com" } else { detail }),
             original: LetterOriginal::InSource,
         });
     }

@@ -14,6 +14,7 @@ pub mod network;
 pub mod oracles;
 pub mod report;
 pub mod sometimes;
+pub mod teeth;
 pub mod trace;
 pub mod workload;
 pub mod world;

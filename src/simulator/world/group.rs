@@ -89,19 +89,17 @@ impl World {
     /// A member was silent for its session: it is one no more.
     pub(super) fn expires(&mut self, process: usize, joined: u32) {
         let state = &self.processes[process];
-        // It has spoken since, or has come again as somebody new: then the old member alone is gone.
+        // It has come again as somebody new, whatever that one does: the old member is gone.
+        let was_another = joined != state.joined;
         let silent = state.suspended || !state.runs;
-        if joined != state.joined && silent {
-            return;
-        }
-        if silent {
+        if !was_another && silent {
             self.group.members.remove(&process);
             self.trace.line(self.now_ms, format_args!("the session of process {process} is over"));
             if state.suspended {
                 self.processes[process].expired = true;
             }
         }
-        if self.group.owner == Some(process) && (silent || joined != self.processes[process].joined) {
+        if self.group.owner == Some(process) && (silent || was_another) {
             self.give_away();
         }
     }
