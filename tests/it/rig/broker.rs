@@ -27,6 +27,16 @@ pub struct Broker {
     arguments: Vec<String>,
 }
 
+/// A further listener of a broker, for clients that are to come through a proxy: whoever connects to `listens` is told
+/// to go on at `advertised`.
+#[derive(Debug, Clone, Copy)]
+pub struct Detour {
+    /// The broker's own port.
+    pub listens: u16,
+    /// The proxy's.
+    pub advertised: u16,
+}
+
 /// A record as a reader sees it.
 #[derive(Debug)]
 pub struct Read {
@@ -53,10 +63,15 @@ impl Broker {
 
     /// Formats a folder and starts a broker on it.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further listeners.
+    pub fn start_with(detours: &[Detour]) -> Self {
         let (folder, client, controller) = (scratch("broker"), free_port(), free_port());
         let properties = folder.join("server.properties");
         let logging = folder.join("log4j2.xml");
-        std::fs::write(&properties, server_properties(&folder.join("data").display().to_string(), client, controller))
+        std::fs::write(&properties, server_properties(&folder.join("data").display().to_string(), client, controller, detours))
             .expect("a file");
         std::fs::write(&logging, LOGGING).expect("a file");
         let classes = resolved("LISTKEEPER_TEST_KAFKA").join("libs").join("*");
@@ -119,6 +134,11 @@ impl Broker {
         let mut settings = self.settings();
         settings.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
         settings.create().expect("a consumer")
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        super::tail(&self.folder.join("log"))
     }
 
     /// Creates a topic and waits until it has its partitions.
@@ -230,10 +250,18 @@ const CLUSTER: &str = "bGlzdGtlZXBlci1yaWctMQ";
 const LOGGING: &str = r#"<Configuration status="WARN"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c %m%n"/></Console></Appenders>
 <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers></Configuration>"#;
 
-fn server_properties(data: &str, client: u16, controller: u16) -> String {
+fn server_properties(data: &str, client: u16, controller: u16, detours: &[Detour]) -> String {
+    let (mut listeners, mut advertised, mut protocols) =
+        (String::new(), format!("PLAINTEXT://127.0.0.1:{client}"), String::from("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"));
+    for (number, detour) in detours.iter().enumerate() {
+        listeners.push_str(&format!(",DETOUR{number}://127.0.0.1:{}", detour.listens));
+        advertised.push_str(&format!(",DETOUR{number}://127.0.0.1:{}", detour.advertised));
+        protocols.push_str(&format!(",DETOUR{number}:PLAINTEXT"));
+    }
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners={advertised}\nlistener.security.protocol.map={protocols}\ncontroller.listener.names=CONTROLLER\n\
          log.dirs={data}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nauto.create.topics.enable=false\n\

@@ -106,6 +106,11 @@ impl Listkeeper {
         })
     }
 
+    /// How it ended, if it has.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Waits for the end.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
         let child = &mut self.child;
