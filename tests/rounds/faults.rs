@@ -6,9 +6,8 @@ use fastrand::Rng;
 
 use crate::proxy::Mode;
 
-/// The stage answers a changed routing with a hold until it backfills: a segment added to an export, a new export, and
-/// both rolled back, wait for that.
-const CONFIGURATION_ROLLS: bool = false;
+/// Forms of the configuration; a round begins with the first.
+const FORMS: usize = 4;
 
 /// Something that is done at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +26,8 @@ pub enum Action {
     Api(Whom, Mode, Duration),
     /// The way to the broker.
     Kafka(Whom, Mode, Duration),
-    /// The other configuration, on one replica after the other.
-    Roll,
+    /// This form of the configuration, on one replica after the other.
+    Roll(usize),
 }
 
 /// Which replica.
@@ -68,7 +67,7 @@ impl Action {
                 Mode::Refuse => "kafka refuses",
                 Mode::Stall | Mode::Swallow => "kafka silent",
             },
-            Self::Roll => "configuration rolled",
+            Self::Roll(_) => "configuration rolled",
         }
     }
 }
@@ -110,9 +109,15 @@ impl Plan {
                 (at, action(kind, replicas, &mut rng))
             })
             .collect();
-        if CONFIGURATION_ROLLS && rng.bool() {
-            actions.push((lasts / 3, Action::Roll));
-            actions.push((lasts * 2 / 3, Action::Roll));
+        // Forward; then back, or further, or not.
+        if rng.u8(0..100) < 60 {
+            let form = rng.usize(1..FORMS);
+            actions.push((lasts / 4, Action::Roll(form)));
+            match rng.u8(0..4) {
+                0 => {}
+                1 => actions.push((lasts * 5 / 8, Action::Roll(form % (FORMS - 1) + 1))),
+                _ => actions.push((lasts * 5 / 8, Action::Roll(0))),
+            }
         }
         actions.sort_by_key(|(at, _)| *at);
         Self {
@@ -125,6 +130,13 @@ impl Plan {
             lasts,
             actions,
         }
+    }
+}
+
+impl Plan {
+    /// Whether the configuration changes.
+    pub fn rolls(&self) -> bool {
+        self.actions.iter().any(|(_, action)| matches!(action, Action::Roll(_)))
     }
 }
 

@@ -218,12 +218,7 @@ impl Shared {
                     }
                 }
                 Mode::DropAnswers if !way.requests => break,
-                Mode::Pass
-                | Mode::DelayRequests(_)
-                | Mode::DelayAnswers(_)
-                | Mode::DropAnswers
-                | Mode::Cut
-                | Mode::Refuse => {}
+                Mode::Pass | Mode::DelayRequests(_) | Mode::DelayAnswers(_) | Mode::DropAnswers | Mode::Cut | Mode::Refuse => {}
             }
             {
                 let mut state = self.lock();

@@ -34,11 +34,23 @@ const STOP: Duration = Duration::from_secs(60);
 /// Behind its fencing an owner waits at least so long for its first call: from whoever sent before, nothing comes later.
 const HANDOVER: Duration = Duration::from_millis(900);
 
-/// The exports: name, list, segments. The second form is the one that the configuration is rolled to.
-const EXPORTS: [[(&str, &str, &[&str]); 2]; 2] = [
-    [("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1]]), ("news", "Newsletter", &[SEGMENTS[2]])],
-    [("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1], SEGMENTS[2]]), ("news", "Newsletter", &[SEGMENTS[2]])],
+/// An export: name, list, segments.
+type Export = (&'static str, &'static str, &'static [&'static str]);
+
+/// The forms of the configuration, of which a round begins with the first: a segment more, a segment less, an export more.
+/// (Of an export that is removed the list stays as it was: it is compared where the export is back at the end.)
+const FORMS: [&[Export]; 4] = [
+    &[("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1]]), ("news", "Newsletter", &[SEGMENTS[2]])],
+    &[("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1], SEGMENTS[2]]), ("news", "Newsletter", &[SEGMENTS[2]])],
+    &[("vip", "VIP customers", &[SEGMENTS[0]]), ("news", "Newsletter", &[SEGMENTS[2]])],
+    &[
+        ("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1]]),
+        ("news", "Newsletter", &[SEGMENTS[2]]),
+        ("all", "Everybody", &[SEGMENTS[0], SEGMENTS[2], SEGMENTS[3]]),
+    ],
 ];
+/// Between one replica and the next, when a configuration is rolled out.
+const ROLL: Duration = Duration::from_millis(1_500);
 
 /// What all rounds share: the broker, whose further listeners stand behind proxies, and the registry.
 pub struct Rig {
@@ -81,6 +93,9 @@ struct Slot {
     lives: u32,
     paused: bool,
     stopping: bool,
+    /// The form of its configuration's file, and that of the process.
+    form: usize,
+    runs: usize,
     api: Proxy,
     resumed: Vec<Instant>,
 }
@@ -96,7 +111,8 @@ pub struct Round<'a> {
     stream: Stream,
     slots: Vec<Slot>,
     rig: &'a mut Rig,
-    rolled: usize,
+    /// The form of the configuration that was rolled out last.
+    form: usize,
     /// What ends something that an action began.
     follow_ups: Vec<(Instant, FollowUp)>,
 }
@@ -108,6 +124,17 @@ enum FollowUp {
     ContinueBroker,
     Api(usize),
     Kafka(usize),
+    /// The newest form, for this replica.
+    Roll(usize),
+}
+
+/// What a round came to.
+struct Figures {
+    members: String,
+    calls: u64,
+    most: u64,
+    letters: usize,
+    repeated: usize,
 }
 
 impl<'a> Round<'a> {
@@ -115,12 +142,13 @@ impl<'a> Round<'a> {
     pub fn new(rig: &'a mut Rig, seed: u64, folder: PathBuf) -> Self {
         let plan = Plan::new(seed);
         let (topic, group) = (format!("changes-{seed}-{}", free_port()), format!("group-{seed}-{}", free_port()));
-        let registry = rig.registry.url();
         let schema = rig.registry.register(&format!("{topic}-value"), SEGMENT_MEMBERSHIP_CHANGED);
         rig.ways.iter().for_each(|way| way.set(Mode::Pass));
         let broker = rig.broker();
         broker.create_topic(&topic, PARTITIONS);
-        let stream = Stream::new(&broker.address, &topic, schema, seed, plan.profiles);
+        // Of a profile that left a segment which is then removed nobody can say whether its newer address counts.
+        let moves = !plan.rolls();
+        let stream = Stream::new(&broker.address, &topic, schema, seed, plan.profiles, moves);
         std::fs::write(folder.join("secret"), "s").expect("a file");
         std::fs::write(folder.join("token"), "t").expect("a file");
         let more = ["--activity-seconds", plan.activity_seconds, "--seed", &seed.to_string()];
@@ -132,20 +160,21 @@ impl<'a> Round<'a> {
             lives: 0,
             paused: false,
             stopping: false,
+            form: 0,
+            runs: 0,
             api: Proxy::start(account.address),
             resumed: Vec::new(),
         };
         let slots = (0..plan.replicas).map(slot).collect();
-        let round =
-            Self { seed, plan, folder, topic, group, account, stream, slots, rig, rolled: 0, follow_ups: Vec::new() };
-        round.write_configurations(&registry);
+        let round = Self { seed, plan, folder, topic, group, account, stream, slots, rig, form: 0, follow_ups: Vec::new() };
+        (0..round.slots.len()).for_each(|number| round.write_configuration(number));
         round
     }
 
-    fn write_configurations(&self, registry: &str) {
-        let (group, topic, folder, park) =
-            (&self.group, &self.topic, self.folder.display(), self.plan.park_after_seconds);
-        let exports: String = EXPORTS[self.rolled]
+    fn write_configuration(&self, number: usize) {
+        let (group, topic, folder, park) = (&self.group, &self.topic, self.folder.display(), self.plan.park_after_seconds);
+        let (slot, way, registry) = (&self.slots[number], &self.rig.ways[number], self.rig.registry.url());
+        let exports: String = FORMS[slot.form]
             .iter()
             .map(|(name, list, segments)| {
                 format!(
@@ -155,10 +184,9 @@ impl<'a> Round<'a> {
                 )
             })
             .collect();
-        for (slot, way) in self.slots.iter().zip(&self.rig.ways) {
-            let (broker, api, admin) = (way.address, slot.api.address, free_port());
-            let text = format!(
-                r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
+        let (broker, api, admin) = (way.address, slot.api.address, free_port());
+        let text = format!(
+            r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
 source: {{ topic: {topic}, avro: {{ registry_url: "{registry}" }} }}
 timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: 10, park_after_seconds: {park} }}
 state: {{ replication_factor: 1 }}
@@ -174,9 +202,8 @@ connections:
     privacy_consent: {{ accepted_by: ana, accepted_at: "2026-11-20T09:00:00Z", text: v1 }}
 exports:
 {exports}"#
-            );
-            std::fs::write(&slot.config, text).expect("a file");
-        }
+        );
+        std::fs::write(&slot.config, text).expect("a file");
     }
 
     /// Runs it; what it was like, as one line.
@@ -201,10 +228,11 @@ exports:
         });
         self.heal();
         self.drain();
-        let (members, calls, most) = self.compare();
+        let Figures { members, calls, most, letters, repeated } = self.compare();
         let faults: Vec<String> = done.iter().map(|(name, times)| format!("{name} {times}")).collect();
         format!(
-            "seed {}: {} replicas, {} starts; {}; {} events, {calls} calls, most in a second {most}, lists equal ({members}), {:.1} s",
+            "seed {}: {} replicas, {} starts; {}; {} events, {calls} calls, most in a second {most}, \
+             lists equal ({members}), {letters} dead letters and {repeated} again, {:.1} s",
             self.seed,
             self.slots.len(),
             self.slots.iter().map(|slot| slot.lives).sum::<u32>(),
@@ -220,6 +248,7 @@ exports:
             return;
         }
         slot.lives += 1;
+        slot.runs = slot.form;
         let config = slot.config.display().to_string();
         let process = Listkeeper::start(folder, &format!("{}-{}", slot.name, slot.lives), &["run", "--config", &config]);
         slot.process = Some(process);
@@ -247,13 +276,7 @@ exports:
                 }
             }
             Action::Stop(whom) => {
-                for number in self.whom(whom) {
-                    let slot = &mut self.slots[number];
-                    if let (Some(process), false, false) = (&slot.process, slot.paused, slot.stopping) {
-                        process.signal(Signal::SIGTERM);
-                        slot.stopping = true;
-                    }
-                }
+                self.whom(whom).into_iter().for_each(|number| self.stop(number));
             }
             Action::Pause(whom, time) => {
                 for number in self.whom(whom) {
@@ -287,10 +310,15 @@ exports:
                     self.follow_ups.push((now + time, FollowUp::Kafka(number)));
                 }
             }
-            Action::Roll => {
-                self.rolled = 1 - self.rolled;
-                self.write_configurations(&self.rig.registry.url());
-                self.act(Action::Stop(Whom::All));
+            Action::Roll(form) => {
+                self.form = form;
+                // The sender first, so that a replica with the file of before takes over.
+                let mut order: Vec<usize> = (0..self.slots.len()).collect();
+                let sender = self.whom(Whom::Sender);
+                order.sort_by_key(|number| !sender.contains(number));
+                for (at, number) in order.into_iter().enumerate() {
+                    self.follow_ups.push((now + ROLL * u32::try_from(at).expect("small"), FollowUp::Roll(number)));
+                }
             }
         }
     }
@@ -308,6 +336,11 @@ exports:
                 FollowUp::ContinueBroker => self.rig.broker().process.signal(Signal::SIGCONT),
                 FollowUp::Api(number) => self.slots[number].api.set(Mode::Pass),
                 FollowUp::Kafka(number) => self.rig.ways[number].set(Mode::Pass),
+                FollowUp::Roll(number) => {
+                    self.slots[number].form = self.form;
+                    self.write_configuration(number);
+                    self.stop(number);
+                }
             }
         }
         for number in 0..self.slots.len() {
@@ -319,6 +352,15 @@ exports:
                 (slot.process, slot.stopping) = (None, false);
                 self.start(number);
             }
+        }
+    }
+
+    /// Asks a replica to stop in order; it is started again when it has.
+    fn stop(&mut self, number: usize) {
+        let slot = &mut self.slots[number];
+        if let (Some(process), false, false) = (&slot.process, slot.paused, slot.stopping) {
+            process.signal(Signal::SIGTERM);
+            slot.stopping = true;
         }
     }
 
@@ -334,8 +376,11 @@ exports:
     /// Ends all faults.
     fn heal(&mut self) {
         self.follow_up(true);
-        wait::until("those that were asked to stop have ended", STOP, || {
+        wait::until("all run, each with the newest configuration", STOP, || {
             self.follow_up(true);
+            // One that could not be asked to stop when the configuration was rolled out.
+            let late: Vec<usize> = (0..self.slots.len()).filter(|number| self.slots[*number].runs != self.form).collect();
+            late.into_iter().for_each(|number| self.stop(number));
             self.slots.iter().all(|slot| !slot.stopping && slot.process.is_some()).then_some(())
         });
         self.stream.flush();
@@ -346,25 +391,42 @@ exports:
         self.rig.broker();
         let broker = self.rig.broker.as_ref().expect("a broker");
         for partition in 0..PARTITIONS {
-            assert_eq!(broker.end(&self.topic, partition), self.stream.records(partition), "what was produced is in the topic, once");
+            assert_eq!(
+                broker.end(&self.topic, partition),
+                self.stream.records(partition),
+                "what was produced is in the topic, once"
+            );
         }
         let group = format!("{}.0", self.group);
-        wait::until_or("every offset is committed", DRAIN, || self.standing(), || {
-            let committed = |partition| broker.committed(&group, &self.topic, partition).unwrap_or(0);
-            (0..PARTITIONS).all(|partition| committed(partition) >= self.stream.records(partition)).then_some(())
-        });
+        wait::until_or(
+            "every offset is committed",
+            DRAIN,
+            || self.standing(),
+            || {
+                let committed = |partition| broker.committed(&group, &self.topic, partition).unwrap_or(0);
+                (0..PARTITIONS).all(|partition| committed(partition) >= self.stream.records(partition)).then_some(())
+            },
+        );
         let expected = self.expected();
-        wait::until_or("the lists equal the fold", DRAIN, || self.standing(), || {
-            expected.iter().all(|(list, members)| self.account.members(list) == *members).then_some(())
-        });
-        wait::until_or("no activity is open", DRAIN, || self.standing(), || {
-            let open = |state: &str| self.account.report()["activities_by_state"][state].as_u64().unwrap_or(0);
-            (["initialized", "processing"].iter().all(|state| open(state) == 0)).then_some(())
-        });
+        wait::until_or(
+            "the lists equal the fold",
+            DRAIN,
+            || self.standing(),
+            || expected.iter().all(|(list, members)| self.account.members(list) == *members).then_some(()),
+        );
+        wait::until_or(
+            "no activity is open",
+            DRAIN,
+            || self.standing(),
+            || {
+                let open = |state: &str| self.account.report()["activities_by_state"][state].as_u64().unwrap_or(0);
+                (["initialized", "processing"].iter().all(|state| open(state) == 0)).then_some(())
+            },
+        );
     }
 
     fn expected(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
-        EXPORTS[self.rolled].iter().map(|(_, list, segments)| (*list, self.stream.members(segments))).collect()
+        FORMS[self.form].iter().map(|(_, list, segments)| (*list, self.stream.members(segments))).collect()
     }
 
     /// How it stands, for the message of a wait in vain.
@@ -387,27 +449,29 @@ exports:
         text
     }
 
-    /// The exact comparison; members, calls, and the most calls in a second.
-    fn compare(&self) -> (String, u64, u64) {
+    /// The exact comparison.
+    fn compare(&self) -> Figures {
         let mut sizes = Vec::new();
         for (list, members) in self.expected() {
             assert_eq!(self.account.members(list), members, "the members of `{list}`");
             sizes.push(members.len().to_string());
         }
         let broker = self.rig.broker.as_ref().expect("a broker");
-        let mut letters: Vec<Vec<u8>> =
-            broker.read(&format!("{}.dead", self.group), 0).into_iter().map(|letter| letter.key).collect();
-        letters.sort();
-        let undecodable: Vec<Vec<u8>> = self.stream.undecodable().iter().cloned().collect();
-        let text = |keys: &[Vec<u8>]| keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect::<Vec<_>>();
-        assert_eq!(text(&letters), text(&undecodable), "each record that nobody can read is one dead letter");
+        let letters = broker.read(&format!("{}.dead", self.group), 0);
+        let written = letters.len();
+        let letters: BTreeSet<Vec<u8>> = letters.into_iter().map(|letter| letter.key).collect();
+        let text =
+            |keys: &BTreeSet<Vec<u8>>| keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect::<Vec<_>>();
+        // At least one: a record is read again, and so is its letter written, as long as an older one holds the offset back.
+        assert_eq!(text(&letters), text(self.stream.undecodable()), "the records that nobody can read are the dead letters");
         let report = self.account.report();
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{report}");
         let most = report["max_in_a_second"].as_u64().expect("a count");
         assert!(most <= 4, "{report}");
         self.one_sends();
         self.logs_are_private();
-        (sizes.join(" + "), report["requests"].as_u64().expect("a count"), most)
+        let calls = report["requests"].as_u64().expect("a count");
+        Figures { members: sizes.join(" + "), calls, most, letters: letters.len(), repeated: written - letters.len() }
     }
 
     /// Each replica has its own way to the account: who follows another keeps a distance.

@@ -44,6 +44,7 @@ pub struct Stream {
     topic: String,
     rng: Rng,
     profiles: u32,
+    moves: bool,
     versions: BTreeMap<u32, u32>,
     said: Vec<Said>,
     /// Records in each partition.
@@ -53,8 +54,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream into a topic of [`PARTITIONS`] partitions, decided by the seed.
-    pub fn new(brokers: &str, topic: &str, schema: u32, seed: u64, profiles: u32) -> Self {
+    /// A stream into a topic of [`PARTITIONS`] partitions, decided by the seed; with `moves` some profiles get another
+    /// address.
+    pub fn new(brokers: &str, topic: &str, schema: u32, seed: u64, profiles: u32, moves: bool) -> Self {
         let mut settings = ClientConfig::new();
         // In order and once, also through a broker that dies.
         settings.set("bootstrap.servers", brokers).set("enable.idempotence", "true").set("linger.ms", "5");
@@ -64,6 +66,7 @@ impl Stream {
             topic: topic.to_owned(),
             rng: Rng::with_seed(seed),
             profiles,
+            moves,
             versions: BTreeMap::new(),
             said: Vec::new(),
             records: BTreeMap::new(),
@@ -94,7 +97,7 @@ impl Stream {
         };
         let version = self.versions.entry(profile).or_default();
         // A few move to another address.
-        if change != ChangeKind::Exited && self.rng.u8(0..20) == 0 {
+        if self.moves && change != ChangeKind::Exited && self.rng.u8(0..20) == 0 {
             *version += 1;
         }
         let address = (change != ChangeKind::Exited).then(|| address(profile, *version));
