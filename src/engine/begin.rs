@@ -222,8 +222,7 @@ impl Engine {
     pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
         let header = self.restored.header.take();
         if let Err(reason) = self.check(header.as_ref(), beginning) {
-            self.held = Some(reason);
-            self.emit(Event::Held { who: Holder::Shard, reason, until: None });
+            self.hold(reason);
             return Err(reason);
         }
         let catalog = Arc::clone(&self.catalog);
@@ -265,6 +264,12 @@ impl Engine {
         self.journal.urgent = true;
         self.settle(now);
         Ok(starts)
+    }
+
+    /// Nothing moves, for a reason that the driver met before the term could begin.
+    pub fn hold(&mut self, reason: HoldReason) {
+        self.held = Some(reason);
+        self.emit(Event::Held { who: Holder::Shard, reason, until: None });
     }
 
     /// Whether state and source agree.

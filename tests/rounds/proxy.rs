@@ -93,9 +93,9 @@ impl Proxy {
     /// Changes what it does; connections that the mode does not suffer end now.
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.lock();
-        let ends_all = |mode| matches!(mode, Mode::Cut | Mode::Refuse | Mode::Swallow);
         // What was swallowed never comes out.
-        if ends_all(mode) && mode != Mode::Swallow || state.mode == Mode::Swallow && mode != Mode::Swallow {
+        let swallowed = state.mode == Mode::Swallow && mode != Mode::Swallow;
+        if swallowed || matches!(mode, Mode::Cut | Mode::Refuse) {
             state.cut();
         }
         state.mode = mode;

@@ -5,6 +5,7 @@ mod bad_input;
 mod flow;
 mod outages;
 mod produce;
+mod state;
 mod takeover;
 
 use super::rig::{broker::Broker, registry::Registry};

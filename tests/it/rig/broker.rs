@@ -114,11 +114,8 @@ impl Broker {
     fn serve(folder: PathBuf, address: String, arguments: Vec<String>) -> Self {
         let process = Shared::start(&folder, "java", &arguments);
         let broker = Self { address, process, folder, arguments };
-        let folder = &broker.folder;
         let consumer = broker.consumer("rig");
-        wait::until(&format!("the broker, whose log is {}", folder.join("log").display()), LIMIT, || {
-            consumer.fetch_metadata(None, CALL).ok()
-        });
+        wait::until_or("the broker answers", LIMIT, || broker.log(), || consumer.fetch_metadata(None, CALL).ok());
         // The first group of a fresh cluster waits seconds for its coordinator, unless somebody asked for one before.
         wait::until("a group coordinator", LIMIT, || consumer.committed_offsets(TopicPartitionList::new(), CALL).ok());
         broker
@@ -143,9 +140,15 @@ impl Broker {
 
     /// Creates a topic and waits until it has its partitions.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_topic_with(topic, partitions, &[]);
+    }
+
+    /// The same, with settings.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
         for result in runtime.block_on(admin.create_topics(&[new], &AdminOptions::new())).expect("an answer") {
             result.expect("the topic is made");
         }
@@ -183,6 +186,17 @@ impl Broker {
             let metadata = self.consumer("rig").fetch_metadata(None, CALL).ok()?;
             metadata.topics().iter().all(|found| found.name() != topic).then_some(())
         });
+    }
+
+    /// Deletes the records of a partition below an offset, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(below)).expect("a list");
+        runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).expect("an answer");
+        let start = || self.consumer("rig").fetch_watermarks(topic, partition, CALL).ok().filter(|(start, _)| *start == below);
+        wait::until("the records are gone", LIMIT, start);
     }
 
     /// Writes records and waits until the broker has them.
