@@ -98,7 +98,7 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let replicas = [1, 2, 2, 3][rng.usize(0..4)];
-        let lasts = Duration::from_millis(rng.u64(12_000..18_000));
+        let lasts = Duration::from_millis(rng.u64(10_000..15_000));
         // Whole kinds are left out of each round, so that the rest is seen by itself.
         let kinds: Vec<u8> = (0..KINDS).filter(|_| rng.u8(0..100) < 45).collect();
         let kinds = if kinds.is_empty() { vec![rng.u8(0..KINDS)] } else { kinds };
