@@ -151,3 +151,20 @@ fn what_the_source_gained_while_nobody_looked_is_read_from_its_beginning_also_fr
     world.wait_for(broker, (10..20).chain(100..101), &[&replica]);
     assert!(!world.account.members(LIST).contains(&address(&profile(0))), "`latest` leaves out what was there before");
 }
+
+#[test]
+fn a_state_topic_that_goes_while_it_is_in_use_stops_the_work_and_is_no_new_beginning() {
+    let (broker, world) = (Broker::shared(), World::new("state-goes"));
+    world.produce(broker, ChangeKind::Entered, 0..30, Some("Ana"));
+    let replica = world.replica("r1");
+    world.wait_for(broker, 0..30, &[&replica]);
+    let state = format!("{}.state", world.group);
+    broker.delete_topic(&state);
+    world.produce(broker, ChangeKind::Entered, 30..40, Some("Li"));
+    let remedy = || replica.explains("term_failed").contains("restore it, or start anew with another `kafka.group`");
+    wait::until_or("it says what to do", LIMIT, || replica.process.log(), || remedy().then_some(()));
+    // Somebody makes it anew, with nothing in it.
+    broker.create_topic_with(&state, 1, &[("cleanup.policy", "compact"), FINITE[0], FINITE[1]]);
+    replica.wait_for_reason("state_gone");
+    assert_eq!(world.account.members(LIST).len(), 30);
+}
