@@ -364,6 +364,7 @@ impl Engine {
         let mut freshness_ms = Vec::new();
         let (mut refused_rows, mut unknown) = (0, 0_u64);
         let mut unexplained = batch.cannot_add;
+        let restored = batch.restored;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
@@ -404,7 +405,9 @@ impl Engine {
                 }
                 Ending::Unknown => {
                     unknown += 1;
-                    self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
+                    if !(restored && planted(Bug::NoNetChangeAfterCrash)) {
+                        self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
+                    }
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
                     self.send_again(now, export, row, sent);
                 }

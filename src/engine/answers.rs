@@ -56,7 +56,7 @@ impl Engine {
         } else {
             state.quota.first_call_ended(call.permit.charge);
         }
-        if planted(Bug::RefundOfUnknown) && matches!(outcome, Outcome::Unknown(_)) {
+        if planted(Bug::RefundOfUnknown) && matches!(outcome, Outcome::Unknown(_) | Outcome::Refused(_)) {
             state.quota.refund(call.permit.charge);
         }
         match &outcome {

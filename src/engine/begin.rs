@@ -12,7 +12,9 @@ use crate::model::{
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
-    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
+    state::{
+        Applied, BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket,
+    },
     time::{Mono, Now, UnixMillis},
 };
 
@@ -203,11 +205,13 @@ impl Engine {
         member.changed_at = cut.changed_at;
         member.recorded = true;
         member.erased = cut.erased;
-        member.refused = cut.refused.map(Box::new);
+        member.refused = cut.refused.filter(|_| !planted(Bug::RefusedForgotten)).map(Box::new);
         let is_refused = member.refused.is_some();
         members.set_contact(id, wanted);
         if let Some(slot) = wanted {
-            let known_off = !cut.applied.iter().any(|applied| Some(&applied.address) == cut.address.as_ref());
+            // What is only perhaps on the list is on its way off.
+            let known_on = |applied: &Applied| Some(&applied.address) == cut.address.as_ref() && applied.row_hash != ROW_UNKNOWN;
+            let known_off = !cut.applied.iter().any(known_on);
             if members.wants(segments) && !(is_refused && known_off && cut.row.is_none()) {
                 members.contact_mut(slot).wanted_by.push(id);
             }
@@ -255,8 +259,7 @@ impl Engine {
     pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
         let header = self.restored.header.take();
         if let Err(reason) = self.check(header.as_ref(), beginning) {
-            self.held = Some(reason);
-            self.emit(Event::Held { who: Holder::Shard, reason, until: None });
+            self.hold(reason);
             return Err(reason);
         }
         let catalog = Arc::clone(&self.catalog);
@@ -300,6 +303,12 @@ impl Engine {
         self.journal.urgent = true;
         self.settle(now);
         Ok(starts)
+    }
+
+    /// Nothing moves, for a reason that the driver met before the term could begin.
+    pub fn hold(&mut self, reason: HoldReason) {
+        self.held = Some(reason);
+        self.emit(Event::Held { who: Holder::Shard, reason, until: None });
     }
 
     /// Whether state and source agree.
@@ -447,10 +456,6 @@ impl Engine {
     /// True when nothing waits, nothing is under way and everything delivered is settled and written.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.journal.waiting == 0
-            && self.batches.is_empty()
-            && self.acks.unsettled() == 0
-            && self.journal.due() == 0
-            && !self.journal.moved
+        self.journal.waiting == 0 && self.batches.is_empty() && self.acks.unsettled() == 0 && self.journal.is_empty()
     }
 }

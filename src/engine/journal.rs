@@ -30,6 +30,14 @@ use super::{
 /// Hash of a row that nobody knows: what is at the vendor is uncertain.
 pub(super) const ROW_UNKNOWN: u64 = u64::MAX;
 
+/// Bytes of the record that a letter carries.
+fn letter_bytes(letter: &DeadLetter) -> usize {
+    match &letter.original {
+        LetterOriginal::Carried(record) => record.size_bytes(),
+        LetterOriginal::InSource => 0,
+    }
+}
+
 /// A transaction under way.
 #[derive(Debug)]
 struct UnderWay {
@@ -66,6 +74,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Whether nothing is to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.letters.is_empty() && !self.moved
+    }
+
     /// Members whose records are due.
     pub(super) fn due(&self) -> usize {
         self.dirty.len()
@@ -88,10 +101,10 @@ impl Engine {
     /// A dead letter goes with the next transaction.
     pub(super) fn letter(&mut self, letter: DeadLetter) {
         let reason = letter.reason.as_str();
-        self.journal.letters_bytes += match &letter.original {
-            LetterOriginal::Carried(record) => record.size_bytes(),
-            LetterOriginal::InSource => 0,
-        };
+        self.journal.letters_bytes += letter_bytes(&letter);
+        // One whose record is settled already waits for nothing.
+        let watermark = self.acks.watermark(letter.position.partition);
+        self.journal.moved |= letter.refused_by.is_some() || watermark.is_none_or(|watermark| letter.position.offset < watermark);
         self.journal.letters.push(letter);
         self.emit(Event::DeadLettered { letters: 1, reason });
     }
@@ -106,11 +119,7 @@ impl Engine {
         let lease_short = self.lease_until.since_ms(now.mono) < LEASE_RENEW_MS;
         let urgent = self.journal.urgent || opening || (self.journal.wants_lease && lease_short);
         let journal = &self.journal;
-        let something = !journal.dirty.is_empty()
-            || !journal.letters.is_empty()
-            || !journal.closed.is_empty()
-            || !journal.ready.is_empty()
-            || journal.moved;
+        let something = !journal.dirty.is_empty() || !journal.closed.is_empty() || !journal.ready.is_empty() || journal.moved;
         let since = now.mono.since_ms(journal.committed_at);
         let ending = self.ending(now);
         if !(urgent || ending || (something && since >= COMMIT_INTERVAL_MS) || since >= IDLE_COMMIT_MS) {
@@ -203,8 +212,7 @@ impl Engine {
             stopped: self.stopped(),
         };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
-        let letters = std::mem::take(&mut self.journal.letters);
-        self.journal.letters_bytes = 0;
+        let letters = self.letters_below_watermark();
         self.journal.moved = false;
         self.journal.urgent = false;
         self.journal.wants_lease = false;
@@ -214,6 +222,22 @@ impl Engine {
             drain.done = true;
         }
         self.outputs.push_back(Output::Commit(Commit { commit, changes, letters, offsets: self.acks.watermarks() }));
+    }
+
+    /// The letter of a record that nobody can read goes with the transaction that commits past it: sent earlier, it would
+    /// be sent again by a term that reads the record again. What an export refuses goes at once, and perhaps twice: a record
+    /// of its profile may cover the event, so that the next term would not come to refuse it again.
+    fn letters_below_watermark(&mut self) -> Vec<DeadLetter> {
+        let letters = std::mem::take(&mut self.journal.letters);
+        let passed = |letter: &DeadLetter| {
+            planted(Bug::LetterAhead)
+                || letter.refused_by.is_some()
+                || self.acks.watermark(letter.position.partition).is_none_or(|watermark| letter.position.offset < watermark)
+        };
+        let (now, later) = letters.into_iter().partition(passed);
+        self.journal.letters = later;
+        self.journal.letters_bytes = self.journal.letters.iter().map(letter_bytes).sum();
+        now
     }
 
     pub(super) fn on_committed(&mut self, now: Now, commit: CommitId, began: Mono) {
@@ -272,10 +296,9 @@ impl Engine {
         let position = member.position;
         let recorded = member.recorded;
         let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
-        let above = planted(Bug::DeletedAboveWatermark);
         let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
         let passed = watermark(self, position.partition) > position.offset;
-        if gone && (passed || !recorded || above) {
+        if gone && (passed || !recorded) {
             if recorded {
                 changes.push(StateChange { key, value: None });
             }

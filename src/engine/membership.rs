@@ -441,7 +441,8 @@ impl Membership {
         let from = self.member(id).contact;
         let mut heirs = SmallVec::new();
         if let Some(from) = from {
-            self.contact_mut(from).wanted_by.retain(|member| *member != id);
+            let alone = planted(Bug::SharedAddressLeaves) && to.is_none();
+            self.contact_mut(from).wanted_by.retain(|member| *member != id && !alone);
             if Some(from) != to {
                 let contact = self.contact_mut(from);
                 if contact.owner == id {

@@ -48,10 +48,10 @@ bugs! {
     ReplacedAddressStays = "a replaced address stays",
     /// The calls of the day are counted anew by each owner.
     QuotaNotPersisted = "quota not persisted",
-    /// Calls are spent before Kafka has confirmed their reservation.
-    SpentUnreserved = "calls spent before they are reserved",
-    /// A call without an answer is given back to the day.
-    RefundOfUnknown = "a call without an answer is given back",
+    /// Calls are written down once they are spent, not before.
+    SpentUnreserved = "calls recorded once they are spent",
+    /// A call that came to nothing is given back to the day.
+    RefundOfUnknown = "a call that came to nothing is given back",
     /// The local clock opens the new day.
     MidnightByOurClock = "midnight by our clock",
     /// The new day opens before midnight is surely over.
@@ -76,8 +76,10 @@ bugs! {
     AlwaysInOrder = "every term ends in order",
     /// The row of a parked change is not written.
     ParkedRowLost = "parked row lost",
-    /// A record is deleted although the watermark is below its event.
-    DeletedAboveWatermark = "deleting a record above the watermark",
+    /// A row that was refused is sent again by each new owner.
+    RefusedForgotten = "refused row sent at each restart",
+    /// A letter goes with the next transaction, whatever that commits.
+    LetterAhead = "a letter ahead of its offset",
     /// The refused event of an export is settled without a letter.
     LetterForgotten = "a refusal without its letter",
     /// Half of a batch that is sent in halves is forgotten.

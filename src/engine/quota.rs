@@ -122,6 +122,9 @@ impl Quota {
     #[must_use]
     pub fn opens_at(&self, now: Mono) -> Option<Mono> {
         let (earliest, _) = self.vendor_time(now)?;
+        if planted(Bug::MidnightByOurClock) {
+            return Some(now.plus_ms(60_000));
+        }
         Some(now.plus_ms(self.day.next().start().plus_ms(MIDNIGHT_GUARD_MS).since_ms(earliest)))
     }
 
@@ -134,6 +137,9 @@ impl Quota {
     /// Whether a call could be charged now that leaves `lane_calls` for others, once it is reserved.
     #[must_use]
     pub fn has_left(&self, now: Now, lane_calls: u32) -> bool {
+        if planted(Bug::MidnightByOurClock) && now.wall.day() > self.day {
+            return true;
+        }
         let kept = if self.reading.is_some() { lane_calls.saturating_add(CLOCK_CALLS) } else { 0 };
         let counted = |limit| self.used.saturating_add(kept) < limit || self.is_over(now);
         self.limit.is_none_or(|limit| self.exhausted_at.is_none() && counted(limit))
@@ -172,7 +178,7 @@ impl Quota {
         if !planted(Bug::SpentUnreserved) && (self.confirmed.day != self.day || self.used >= self.confirmed.calls) {
             return Err(NoCall::NotReserved);
         }
-        if both && self.used_next >= self.confirmed.calls_next_day {
+        if both && self.used_next >= self.confirmed.calls_next_day && !planted(Bug::SpentUnreserved) {
             self.wants_next = true;
             return Err(NoCall::NotReserved);
         }
@@ -230,6 +236,10 @@ impl Quota {
     #[must_use]
     pub fn reservation(&self) -> Option<LedgerRecord> {
         let limit = self.limit?;
+        if planted(Bug::SpentUnreserved) {
+            let record = LedgerRecord { day: self.day, calls: self.used, calls_next_day: self.used_next };
+            return (record != self.confirmed).then_some(record);
+        }
         // A term that does not know the clock yet needs one call, and must not keep a block from those that follow it.
         let (block, cap) = if self.reading.is_some() { (CALLS_RESERVED, limit.saturating_sub(CLOCK_CALLS)) } else { (1, limit) };
         let ahead = |used: u32, confirmed: u32| {

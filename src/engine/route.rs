@@ -319,8 +319,7 @@ impl Engine {
     pub(super) fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
-        let wanted = contact.wanted() && (!planted(Bug::SharedAddressLeaves) || contact.wanted_by.contains(&contact.owner));
-        match (wanted, contact.known) {
+        match (contact.wanted(), contact.known) {
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
             (false, Known::Off) => None,

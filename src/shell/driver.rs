@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     engine::{
         Engine, Input, Output,
+        event::HoldReason,
         output::{Call, Commit, CommitId, ReadToken},
     },
     model::{
@@ -60,6 +61,11 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
     let term = tokio::select! {
         restored = restore(shared, shard, claim, &mut engine) => match restored {
             Ok(term) => term,
+            Err(fault @ KafkaFault::StateUnreadable { .. }) => {
+                tracing::error!(shard, "{fault}");
+                engine.hold(HoldReason::StateUnreadable);
+                return held(shared, shard, &catalog, &mut engine);
+            }
             Err(fault) => return TermEnd::Failed(fault),
         },
         _ = orders.wait_for(|order| *order != Order::Own) => return TermEnd::Over,
@@ -67,16 +73,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
     let starts = match engine.begin(clock::now(), &term.beginning) {
         Ok(starts) => starts,
         // Why, the snapshot says too.
-        Err(_) => {
-            while let Some(output) = engine.poll_output() {
-                if let Output::Event(event) = output {
-                    shared.telemetry.observe(&event, &catalog);
-                }
-            }
-            let snapshot = engine.snapshot(clock::now());
-            shared.views.set(ShardView { phase: Phase::Held, snapshot, ..ShardView::beginning(shard) });
-            return TermEnd::Held;
-        }
+        Err(_) => return held(shared, shard, &catalog, &mut engine),
     };
     tracing::info!(
         shard,
@@ -91,6 +88,18 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
         Ok(driver) => driver.run(orders).await,
         Err(fault) => TermEnd::Failed(fault),
     }
+}
+
+/// Shows why nothing moves.
+fn held(shared: &Shared, shard: u32, catalog: &Catalog, engine: &mut Engine) -> TermEnd {
+    while let Some(output) = engine.poll_output() {
+        if let Output::Event(event) = output {
+            shared.telemetry.observe(&event, catalog);
+        }
+    }
+    let snapshot = engine.snapshot(clock::now());
+    shared.views.set(ShardView { phase: Phase::Held, snapshot, ..ShardView::beginning(shard) });
+    TermEnd::Held
 }
 
 /// Reads the state into the engine, in the order that makes a term safe.

@@ -40,6 +40,8 @@ faults! {
     AnswerLost = "answer_lost",
     /// The request never came to the vendor, and nobody knows.
     RequestLost = "request_lost",
+    /// The connection breaks while the request is on its way, and it arrives all the same, later.
+    ArrivesLate = "arrives_late",
     /// No connection could be made.
     Unreachable = "unreachable",
     /// 429 `throttled`, although the limit was kept.
@@ -91,7 +93,7 @@ impl Fault {
     const fn weight_max(self) -> u32 {
         match self {
             Self::SlowRequest => 1_500,
-            Self::AnswerLost | Self::RequestLost | Self::ServerError | Self::ServerErrorExecuted => 600,
+            Self::AnswerLost | Self::RequestLost | Self::ArrivesLate | Self::ServerError | Self::ServerErrorExecuted => 600,
             Self::Unreachable | Self::Throttled => 800,
             Self::QuotaDenied => 60,
             Self::TokenRejected => 200,
@@ -123,6 +125,7 @@ impl Fault {
             Self::SlowRequest
             | Self::AnswerLost
             | Self::RequestLost
+            | Self::ArrivesLate
             | Self::Unreachable
             | Self::Throttled
             | Self::QuotaDenied

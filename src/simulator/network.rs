@@ -54,6 +54,7 @@ pub fn draw_fate(rng: &mut Rng, faults: &mut Faults) -> (u64, (u64, u64), Option
         Fault::Unreachable,
         Fault::RequestLost,
         Fault::AnswerLost,
+        Fault::ArrivesLate,
         Fault::Throttled,
         Fault::QuotaDenied,
         Fault::ServerError,

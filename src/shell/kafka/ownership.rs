@@ -254,6 +254,11 @@ impl Member {
                     | RDKafkaErrorCode::FencedInstanceId
                     | RDKafkaErrorCode::AssignmentLost,
                 ) => Err(not_owner(plain(&error))),
+                // The broker makes none by itself, and a term that cannot begin makes none either.
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Err(KafkaFault::Topic {
+                    topic: self.topic.clone(),
+                    problem: "is gone, and with it the state: restore it, or start anew with another `kafka.group`".into(),
+                }),
                 Some(_) | None => Err(KafkaFault::failed("claiming a shard", &error)),
             },
         }

@@ -152,9 +152,10 @@ impl Begin {
             let (log_start, log_end) = reader
                 .fetch_watermarks(&settings.source_topic, partition.0, ASK)
                 .map_err(|error| KafkaFault::failed("asking for the ends of the source", &error))?;
-            let resolved = match settings.start {
-                Start::Earliest => log_start,
-                Start::Latest => log_end,
+            // `latest` leaves out what was there before the first term; what the source gained since is read from its start.
+            let resolved = match (settings.start, &header) {
+                (Start::Earliest, _) | (Start::Latest, Some(_)) => log_start,
+                (Start::Latest, None) => log_end,
             };
             let start = NextOffset { partition, offset: offset.unwrap_or(resolved) };
             let settled_hash = settled.get(&partition).copied();

@@ -230,16 +230,13 @@ fn judge(role: Role, settings: &BTreeMap<String, String>) -> Verdict {
             if has("delete") || !has("compact") {
                 verdict.refused =
                     Some("must be compacted, and nothing but compacted, or the state is lost: set cleanup.policy=compact");
-            }
-            if endless("max.compaction.lag.ms") {
-                verdict.remarks.push(
+            } else if endless("max.compaction.lag.ms") {
+                verdict.refused = Some(
                     "has no finite max.compaction.lag.ms, so that erased addresses may stay in it: set max.compaction.lag.ms=86400000",
                 );
-            }
-            if endless("segment.ms") {
-                verdict
-                    .remarks
-                    .push("has no finite segment.ms, so that erased addresses may stay in it: set segment.ms=86400000");
+            } else if endless("segment.ms") {
+                verdict.refused =
+                    Some("has no finite segment.ms, so that erased addresses may stay in it: set segment.ms=86400000");
             }
         }
         Role::DeadLetters => {
@@ -281,7 +278,7 @@ mod tests {
             (Role::Source, "compact", "1", true, 0),
             (Role::Source, "delete, compact", "1", true, 0),
             (Role::State, "compact", "1", false, 0),
-            (Role::State, "compact", endless.as_str(), false, 1),
+            (Role::State, "compact", endless.as_str(), true, 0),
             (Role::State, "compact,delete", "1", true, 0),
             (Role::State, "delete", "1", true, 0),
             (Role::DeadLetters, "delete", "1", false, 0),

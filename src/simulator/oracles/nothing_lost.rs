@@ -7,7 +7,7 @@ use crate::model::{
     Text,
     batch::BatchName,
     catalog::OnExit,
-    position::PartitionId,
+    position::{PartitionId, Position},
     state::{StateKey, StateValue},
 };
 use crate::simulator::fold::Wish;
@@ -18,6 +18,8 @@ use super::{Sight, Verdict};
 #[derive(Debug, Default)]
 pub struct NothingLost {
     parked: BTreeSet<(Text, Text)>,
+    /// Where the records lie that letters tell of, and of which export.
+    told: BTreeSet<(Position, Option<Text>)>,
     /// For each export and profile, addresses that were applied and are wanted no more.
     leaving: BTreeMap<(Text, Text), Vec<Text>>,
     /// For each record of an open batch, its export and addresses: what they are on the list for is decided when it ends.
@@ -26,6 +28,15 @@ pub struct NothingLost {
 
 impl NothingLost {
     pub(super) fn at_commit(&mut self, sight: &Sight<'_>, commit: &Commit, before: &BTreeMap<PartitionId, i64>) -> Verdict {
+        for letter in &commit.letters {
+            let export = letter.refused_by.as_ref().map(|by| by.export.clone());
+            // One that an export refused may be told of again as long as its offset is not committed.
+            let settled = before.get(&letter.position.partition).is_some_and(|offset| letter.position.offset < *offset);
+            let once = export.is_none() || settled;
+            if !self.told.insert((letter.position, export)) && once {
+                return Err((Promise::NothingLost, format!("a second letter tells of {:?}", letter.position)));
+            }
+        }
         for change in &commit.changes {
             if let StateKey::Batch { name, chunk } = &change.key {
                 let key = (name.clone(), *chunk);

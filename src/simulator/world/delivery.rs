@@ -32,6 +32,14 @@ impl World {
             self.answer(&parcel, ms, outcome, None);
             return;
         }
+        if parcel.fate == Some(Fault::ArrivesLate) {
+            // Its sender knows nothing more of it; what was written may arrive until the deadline.
+            let ms = self.rng.u64(1..parcel.deadline_ms);
+            self.answer(&parcel, parcel.ways_ms.0.min(ms), Outcome::Unknown(Lost::Reset), None);
+            self.on_the_way += 1;
+            self.after(ms, Happening::Arrives(parcel));
+            return;
+        }
         self.after(parcel.ways_ms.0.min(parcel.deadline_ms), Happening::Arrives(parcel));
     }
 
@@ -72,6 +80,10 @@ impl World {
             }
             if parcel.fate == Some(Fault::ServerErrorExecuted) { network::answered_after(now) } else { response }
         });
+        if parcel.fate == Some(Fault::ArrivesLate) {
+            self.on_the_way -= 1;
+            return;
+        }
         let outcome = response::decode(&parcel.request, &response);
         let vendor_time = response::vendor_time(response.headers());
         let takes_ms = (self.now_ms - parcel.left_ms) + parcel.ways_ms.1;

@@ -6,6 +6,7 @@ mod configuration;
 mod flow;
 mod outages;
 mod produce;
+mod state;
 mod takeover;
 
 use super::rig::{broker::Broker, registry::Registry};

@@ -27,6 +27,16 @@ pub struct Broker {
     arguments: Vec<String>,
 }
 
+/// A further listener of a broker, for clients that are to come through a proxy: whoever connects to `listens` is told
+/// to go on at `advertised`.
+#[derive(Debug, Clone, Copy)]
+pub struct Detour {
+    /// The broker's own port.
+    pub listens: u16,
+    /// The proxy's.
+    pub advertised: u16,
+}
+
 /// A record as a reader sees it.
 #[derive(Debug)]
 pub struct Read {
@@ -53,10 +63,15 @@ impl Broker {
 
     /// Formats a folder and starts a broker on it.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with further listeners.
+    pub fn start_with(detours: &[Detour]) -> Self {
         let (folder, client, controller) = (scratch("broker"), free_port(), free_port());
         let properties = folder.join("server.properties");
         let logging = folder.join("log4j2.xml");
-        std::fs::write(&properties, server_properties(&folder.join("data").display().to_string(), client, controller))
+        std::fs::write(&properties, server_properties(&folder.join("data").display().to_string(), client, controller, detours))
             .expect("a file");
         std::fs::write(&logging, LOGGING).expect("a file");
         let classes = resolved("LISTKEEPER_TEST_KAFKA").join("libs").join("*");
@@ -99,11 +114,8 @@ impl Broker {
     fn serve(folder: PathBuf, address: String, arguments: Vec<String>) -> Self {
         let process = Shared::start(&folder, "java", &arguments);
         let broker = Self { address, process, folder, arguments };
-        let folder = &broker.folder;
         let consumer = broker.consumer("rig");
-        wait::until(&format!("the broker, whose log is {}", folder.join("log").display()), LIMIT, || {
-            consumer.fetch_metadata(None, CALL).ok()
-        });
+        wait::until_or("the broker answers", LIMIT, || broker.log(), || consumer.fetch_metadata(None, CALL).ok());
         // The first group of a fresh cluster waits seconds for its coordinator, unless somebody asked for one before.
         wait::until("a group coordinator", LIMIT, || consumer.committed_offsets(TopicPartitionList::new(), CALL).ok());
         broker
@@ -121,11 +133,22 @@ impl Broker {
         settings.create().expect("a consumer")
     }
 
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        super::tail(&self.folder.join("log"))
+    }
+
     /// Creates a topic and waits until it has its partitions.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_topic_with(topic, partitions, &[]);
+    }
+
+    /// The same, with settings.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
         for result in runtime.block_on(admin.create_topics(&[new], &AdminOptions::new())).expect("an answer") {
             result.expect("the topic is made");
         }
@@ -163,6 +186,17 @@ impl Broker {
             let metadata = self.consumer("rig").fetch_metadata(None, CALL).ok()?;
             metadata.topics().iter().all(|found| found.name() != topic).then_some(())
         });
+    }
+
+    /// Deletes the records of a partition below an offset, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, below: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.settings().create().expect("an admin client");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(below)).expect("a list");
+        runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).expect("an answer");
+        let start = || self.consumer("rig").fetch_watermarks(topic, partition, CALL).ok().filter(|(start, _)| *start == below);
+        wait::until("the records are gone", LIMIT, start);
     }
 
     /// Writes records and waits until the broker has them.
@@ -230,10 +264,18 @@ const CLUSTER: &str = "bGlzdGtlZXBlci1yaWctMQ";
 const LOGGING: &str = r#"<Configuration status="WARN"><Appenders><Console name="out"><PatternLayout pattern="%d %p %c %m%n"/></Console></Appenders>
 <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers></Configuration>"#;
 
-fn server_properties(data: &str, client: u16, controller: u16) -> String {
+fn server_properties(data: &str, client: u16, controller: u16, detours: &[Detour]) -> String {
+    let (mut listeners, mut advertised, mut protocols) =
+        (String::new(), format!("PLAINTEXT://127.0.0.1:{client}"), String::from("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"));
+    for (number, detour) in detours.iter().enumerate() {
+        listeners.push_str(&format!(",DETOUR{number}://127.0.0.1:{}", detour.listens));
+        advertised.push_str(&format!(",DETOUR{number}://127.0.0.1:{}", detour.advertised));
+        protocols.push_str(&format!(",DETOUR{number}:PLAINTEXT"));
+    }
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners={advertised}\nlistener.security.protocol.map={protocols}\ncontroller.listener.names=CONTROLLER\n\
          log.dirs={data}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nauto.create.topics.enable=false\n\

@@ -100,16 +100,20 @@ impl Listkeeper {
             if let Some((line, _)) = text.split_once('\n') {
                 return Some(line.to_owned());
             }
-            let ended = self.child.try_wait().expect("a child");
+            let ended = self.exit();
             assert!(ended.is_none(), "ended ({ended:?}) before it said anything: {}", super::tail(&self.stderr));
             None
         })
     }
 
+    /// How it ended, if it has.
+    pub fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Waits for the end.
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
-        let child = &mut self.child;
-        wait::until("the end of listkeeper", limit, || child.try_wait().expect("a child"))
+        wait::until("the end of listkeeper", limit, || self.exit())
     }
 
     /// What it said on stdout.

@@ -120,6 +120,13 @@ impl Replica {
         );
     }
 
+    /// What `/health` says about a reason.
+    pub fn explains(&self, reason: &str) -> String {
+        let health = self.health().unwrap_or_default();
+        let found = health["reasons"].as_array().into_iter().flatten().find(|one| one["reason"] == reason);
+        found.and_then(|one| one["explain"].as_str()).unwrap_or_default().to_owned()
+    }
+
     fn has_reason(&self, reason: &str) -> Option<bool> {
         Some(self.health()?["reasons"].as_array()?.iter().any(|one| one["reason"] == reason))
     }
@@ -155,6 +162,8 @@ pub struct World {
     pub unlimited: bool,
     /// How long a stop may take.
     pub drain_seconds: u32,
+    /// `source.start`.
+    pub start: &'static str,
     writer: EventWriter,
 }
 
@@ -184,6 +193,7 @@ impl World {
             segment: "gold".into(),
             unlimited: false,
             drain_seconds: 20,
+            start: "earliest",
             writer,
         }
     }
@@ -200,7 +210,7 @@ impl World {
     fn configuration(&self, admin: SocketAddr) -> String {
         let (broker, group, topic, registry, account) =
             (&self.broker, &self.group, &self.topic, &self.registry, self.account.address);
-        let (folder, segment, drain) = (self.folder.display(), &self.segment, self.drain_seconds);
+        let (folder, segment, drain, start) = (self.folder.display(), &self.segment, self.drain_seconds, self.start);
         let (limits, ceiling) = if self.unlimited {
             (", limits: { calls_per_second: unlimited, calls_per_day: unlimited }", "\n    profiles_per_hour_max: unlimited")
         } else {
@@ -209,7 +219,7 @@ impl World {
         // Short times, so that takeovers and second looks are awaited in seconds; the promises hold for any.
         format!(
             r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
-source: {{ topic: {topic}, avro: {{ registry_url: "{registry}" }} }}
+source: {{ topic: {topic}, start: {start}, avro: {{ registry_url: "{registry}" }} }}
 timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: {drain} }}
 state: {{ replication_factor: 1 }}
 log: {{ format: text, level: info }}
