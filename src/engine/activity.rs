@@ -24,7 +24,7 @@ use super::{
     answers::poll_interval_ms,
     coalescer::{Tokens, Waiting},
     limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
-    membership::{ContactSlot, InFlight, Known, MemberId},
+    membership::{ContactSlot, InFlight, Known, Member, MemberId},
     output::CommitId,
     planner::{HOUR_MINUTES, minute_of},
     planted::{Bug, planted},
@@ -484,9 +484,11 @@ impl Engine {
         let refused_by = self.refused_by(export);
         let mut positions: SmallVec<[Position; 2]> = row.tokens.iter().map(|token| self.acks.position(*token)).collect();
         if positions.is_empty() {
-            // Parked, or found in the state: the newest event of each profile that the row was for.
+            // Parked, or found in the state: the newest event of each profile that the row was for, unless a letter has told
+            // of it: an address may be refused again for the sake of another that shares it.
             let members = &self.export(export).members;
-            let touched = row.touched.iter().filter_map(|id| members.member_if(*id));
+            let told = |member: &&Member| member.refused.as_ref().is_some_and(|refused| refused.position == member.position);
+            let touched = row.touched.iter().filter_map(|id| members.member_if(*id)).filter(|member| !told(member));
             positions.extend(touched.map(|member| member.position).filter(|position| position.offset >= 0));
         }
         for position in positions {

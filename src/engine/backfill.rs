@@ -24,7 +24,12 @@ use crate::model::{
     state::{Header, RoutedExport, StoppedExport, StoppedSegment},
 };
 
-use super::{Beginning, Engine, Event, FenceHasher, event::HoldReason, membership::MemberId};
+use super::{
+    Beginning, Engine, Event, FenceHasher,
+    event::HoldReason,
+    membership::MemberId,
+    planted::{Bug, planted},
+};
 
 /// What this term routes, compared with what the state knows.
 #[derive(Debug, Default)]
@@ -134,13 +139,16 @@ impl Engine {
         let live = was.filter(|was| was.mapping_hash == export.mapping.hash);
         let (mut bits, mut live_bits) = (0_u64, 0_u64);
         for (bit, segment) in export.segments.iter().enumerate() {
-            let is_live = live.is_some_and(|live| live.segments.contains(segment));
+            let has = |stopped: &StoppedExport| stopped.segments.iter().any(|known| known.segment == *segment);
+            let filtered = planted(Bug::OlderConfigurationFilters) && stopped.is_some_and(has);
+            let is_live = filtered || live.is_some_and(|live| live.segments.contains(segment));
             if is_live { live_bits |= 1 << bit } else { bits |= 1 << bit }
         }
         if bits == 0 {
             return;
         }
         let from_start = match export.backfill {
+            Backfill::FromSource if planted(Bug::NeverReadAgain) => 0,
             Backfill::FromSource => bits,
             // What is known already is not made less by it: its rows have to fit the mapping of now.
             Backfill::None => 0,
@@ -244,6 +252,7 @@ impl Engine {
         let seen = member.is_some_and(|member| member.covers(position));
         let concerned = |bits: u64| if bit == 0 { segments & bits != 0 } else { bit & bits != 0 };
         let again = self.routing.again.get(&id).copied().filter(|again| concerned(again.bits));
+        let again = again.filter(|_| !(seen && planted(Bug::BackfillByPosition)));
         let Some(again) = again.filter(|again| !below || concerned(again.from_start)) else {
             return if seen || below { Telling::Covered } else { Telling::Everything };
         };

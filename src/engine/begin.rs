@@ -246,7 +246,10 @@ impl Engine {
         let owner = contact.owner;
         let Some(wants) = contact.wanted_by.first().copied().filter(|_| !contact.wanted_by.contains(&owner)) else { return };
         members.contact_mut(slot).owner = wants;
-        members.member_mut(owner).former.retain(|former| *former != slot);
+        // Whoever owned it may be gone, while somebody else's record kept its address.
+        if members.member_if(owner).is_some() {
+            members.member_mut(owner).former.retain(|former| *former != slot);
+        }
         self.due(export, owner);
         self.due(export, wants);
     }

@@ -84,6 +84,12 @@ bugs! {
     LetterForgotten = "a refusal without its letter",
     /// Half of a batch that is sent in halves is forgotten.
     HalfForgotten = "half of a split batch is forgotten",
+    /// What is read again is taken for replayed where a record is beyond it.
+    BackfillByPosition = "backfill skipped by position",
+    /// A segment that is routed anew is not read again.
+    NeverReadAgain = "a segment that is added or comes back is not read again",
+    /// What an older configuration did not route is never read when its segment comes back.
+    OlderConfigurationFilters = "an older configuration filters for good",
     /// Members that a list had before are treated as ours.
     ExistingMembersRemoved = "members from before are removed",
     /// Suppressed contacts are imported.

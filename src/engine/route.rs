@@ -165,6 +165,8 @@ impl Engine {
         let members = &mut self.export_mut(route.export).members;
         let id = members.find_or_insert(&event.profile_id);
         let member = members.member_mut(id);
+        // Its record is beyond this event already: after the hand-over nothing would tell it again.
+        let covered = member.covers(arrival.position);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
         // Whoever enters again after an erasure is a new profile.
@@ -180,6 +182,9 @@ impl Engine {
         };
         let row = (new.is_some() && !keeps_address).then(|| row_of(export, event));
         self.move_member(arrival, route.export, id, old, new, row, facts_changed);
+        if covered {
+            self.due(route.export, id);
+        }
     }
 
     fn erase(&mut self, arrival: Arrival, profile: &Text) {
@@ -219,6 +224,8 @@ impl Engine {
         let old = member.contact;
         let new = old.filter(|_| after != 0);
         self.move_member(arrival, export, id, old, new, None, true);
+        // Although the event may wait for the vendor: its record is beyond it, and is not told again after the hand-over.
+        self.due(export, id);
     }
 
     /// Points a member at its contact and finds out what that means for the one it had and the one it has.

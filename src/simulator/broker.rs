@@ -9,7 +9,7 @@ use crate::model::{
     dead_letter::DeadLetter,
     event::SourceRecord,
     position::{NextOffset, PartitionId, Position},
-    state::{StateChange, StateValue},
+    state::{Header, StateChange, StateValue},
     time::Mono,
 };
 
@@ -31,6 +31,8 @@ pub struct Broker {
     state: Vec<StateRecord>,
     committed: BTreeMap<PartitionId, i64>,
     letters: Vec<DeadLetter>,
+    /// The header that was committed last.
+    header: Option<Header>,
     epoch: u32,
 }
 
@@ -90,6 +92,12 @@ impl Broker {
         })
     }
 
+    /// The header that was committed last.
+    #[must_use]
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
     /// Dead letters, in their order.
     #[must_use]
     pub fn letters(&self) -> &[DeadLetter] {
@@ -130,6 +138,9 @@ impl Broker {
             }
         }
         for change in &commit.changes {
+            if let Some(StateValue::Header(header)) = &change.value {
+                self.header = Some(header.clone());
+            }
             let value = change.value.as_ref().map(|value| {
                 let mut bytes = Vec::new();
                 codec::state::encode_value(value, &mut bytes);
@@ -160,13 +171,8 @@ impl Broker {
     /// What a term begins from, with the offsets that it fetched.
     #[must_use]
     pub fn beginning(&self, offsets: &BTreeMap<PartitionId, i64>, fenced_at: Mono) -> Beginning {
-        let newest = self.state.iter().rev().filter_map(|(key, value)| codec::state::decode(key, value.as_deref()).ok());
-        let header = newest.into_iter().find_map(|change| match change.value {
-            Some(StateValue::Header(header)) => Some(header),
-            Some(_) | None => None,
-        });
         let settled_hash = |id: PartitionId, log: &SourcePartition| {
-            let settled = header.as_ref()?.partition(id)?.last_settled?;
+            let settled = self.header.as_ref()?.partition(id)?.last_settled?;
             log.records.iter().find(|record| record.position.offset == settled.offset).map(|record| record.hash)
         };
         let partitions = self.source.iter().map(|(partition, log)| {
@@ -186,11 +192,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use crate::engine::output::CommitId;
-    use crate::model::{
-        event::RecordContent,
-        state::{Header, StateKey, StateValue},
-        time::UnixMillis,
-    };
+    use crate::model::{event::RecordContent, state::StateKey, time::UnixMillis};
 
     use super::*;
 

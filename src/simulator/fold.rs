@@ -28,6 +28,15 @@ pub struct Wish {
     pub erased: bool,
 }
 
+impl Wish {
+    /// The address that belongs on the list when these are the export's segments.
+    #[must_use]
+    pub fn wanted_for(&self, segments: &[Text]) -> Option<&Text> {
+        let (address, _) = self.wanted.as_ref()?;
+        segments.iter().any(|segment| self.segments.contains(segment)).then_some(address)
+    }
+}
+
 /// All wishes of one export: for each profile, in the order of its events.
 pub type Wishes = BTreeMap<Text, Vec<Wish>>;
 

@@ -42,6 +42,10 @@ sometimes! {
     SplitInHalves = "split_in_halves",
     /// The vendor refused a row for good.
     RowRefused = "row_refused",
+    /// Segments were routed no more.
+    SegmentsStopped = "segments_stopped",
+    /// The source was read again for segments that were routed anew.
+    Backfilled = "backfilled",
     /// An activity completed.
     ActivityCompleted = "activity_completed",
     /// An activity ended badly.
@@ -128,6 +132,8 @@ impl Reached {
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::BatchCut { reason: CutReason::Split, .. } => self.mark(Sometimes::SplitInHalves),
+            Event::SegmentsStopped { .. } => self.mark(Sometimes::SegmentsStopped),
+            Event::BackfillEnded { .. } => self.mark(Sometimes::Backfilled),
             Event::CallEnded { kind, result, .. } => self.call(*kind, *result),
             Event::ActivityEnded { state, .. } => match state {
                 ActivityState::Completed => self.mark(Sometimes::ActivityCompleted),
@@ -166,9 +172,7 @@ impl Reached {
             | Event::CannotAddUnexplained { .. }
             | Event::GhostSeen { .. }
             | Event::GhostEnded { .. }
-            | Event::SegmentsStopped { .. }
             | Event::BackfillBegan { .. }
-            | Event::BackfillEnded { .. }
             | Event::Committed { .. } => {}
         }
     }

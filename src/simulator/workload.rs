@@ -15,6 +15,8 @@ use crate::model::{
     time::{DAY_MS, UnixMillis},
 };
 
+use super::configurations::Change;
+
 /// Part of every address and name in a world, in lower case: where it turns up outside of rows and records, something
 /// personal has leaked.
 pub const CANARY: &str = "qzcanary";
@@ -36,6 +38,8 @@ pub struct Scenario {
     pub starts: Vec<NextOffset>,
     /// The records to come, in the order of their time.
     pub arrivals: Vec<Arrival>,
+    /// What the configuration file holds, one after the other; empty where it is [`Scenario::catalog`] all along.
+    pub changes: Vec<Change>,
 }
 
 /// How an export's list comes to be.
@@ -112,6 +116,10 @@ struct Habits {
     grows: bool,
     /// Some addresses are longer than some vendors take.
     long_addresses: bool,
+    /// Two profiles exchange their addresses.
+    swaps: bool,
+    /// An exit may say nothing of the profile.
+    bare_exits: bool,
 }
 
 /// A profile as its platform knows it.
@@ -165,9 +173,23 @@ impl Scenario {
         let day = UnixMillis(20_605 * DAY_MS);
         let wall_start =
             if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(0..DAY_MS)) };
-        let mut scenario = Self { catalog, lists, contacts, departures: Vec::new(), wall_start, starts, arrivals: Vec::new() };
-        scenario.arrivals = arrivals(rng, &scenario.catalog, partitions);
-        scenario.opt_out(rng);
+        let mut scenario = Self {
+            catalog,
+            lists,
+            contacts,
+            departures: Vec::new(),
+            wall_start,
+            starts,
+            arrivals: Vec::new(),
+            changes: Vec::new(),
+        };
+        let changes = rng.u32(..3) == 0;
+        scenario.arrivals = arrivals(rng, &scenario.catalog, partitions, changes);
+        if changes {
+            scenario.changes = Change::draw_all(rng, &scenario.catalog, scenario.last_arrival_ms());
+        } else {
+            scenario.opt_out(rng);
+        }
         scenario
     }
 
@@ -204,9 +226,10 @@ fn application(rng: &mut Rng, index: usize) -> Application {
         1 => Some(10),
         _ => Some(4),
     };
-    let calls_per_day = match rng.u32(..4) {
-        0 => Some(rng.u32(180..500)),
-        1 => Some(1_000),
+    let calls_per_day = match rng.u32(..8) {
+        0 => Some(rng.u32(60..180)),
+        1 => Some(rng.u32(180..500)),
+        2 | 3 => Some(1_000),
         _ => Some(10_000),
     };
     Application {
@@ -298,19 +321,23 @@ fn planted(rng: &mut Rng, connections: usize, exports: &[Export], lists: &[ListP
     accounts
 }
 
-fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32) -> Vec<Arrival> {
+/// The records to come. Where the configuration changes, profiles carry their address in each event and never change it:
+/// what is wanted then follows from the facts alone, without the rules by which the engine reads again.
+fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) -> Vec<Arrival> {
     let mut habit = || rng.u32(..3) == 0;
     let habits = Habits {
-        changes_address: habit(),
+        changes_address: habit() && !changes,
         shares_addresses: habit(),
-        bad_addresses: habit(),
-        no_addresses: habit(),
+        bad_addresses: habit() && !changes,
+        no_addresses: habit() && !changes,
         undecodable: habit(),
-        erases: habit(),
+        erases: habit() && !changes,
         filtered: habit(),
         duplicates: habit(),
         grows: habit(),
-        long_addresses: habit(),
+        long_addresses: habit() && !changes,
+        swaps: !changes,
+        bare_exits: !changes,
     };
     let mut people: Vec<Person> = (0..rng.usize(5..=80)).map(|index| person(rng, index, habits)).collect();
     let first_people = people.len();
@@ -327,7 +354,7 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32) -> Vec<Arrival> {
         }
         for _ in 0..rng.usize(1..=40) {
             let index = rng.usize(..people.len());
-            if habits.shares_addresses && rng.u32(..40) == 0 {
+            if habits.shares_addresses && habits.swaps && rng.u32(..40) == 0 {
                 let other = rng.usize(..people.len());
                 let (address, others) = (people[index].address.clone(), people[other].address.clone());
                 (people[index].address, people[other].address) = (others, address);
@@ -414,7 +441,7 @@ fn content(rng: &mut Rng, catalog: &Catalog, habits: Habits, person: &mut Person
 
 /// The values of the mapped fields: all, or none at all where the profile is null.
 fn values(rng: &mut Rng, habits: Habits, change: ChangeKind, person: &Person) -> Box<[Option<Text>]> {
-    if change == ChangeKind::Exited && rng.bool() {
+    if habits.bare_exits && change == ChangeKind::Exited && rng.bool() {
         return Box::new([None, None, None, None]);
     }
     let address = if habits.no_addresses && rng.u32(..12) == 0 {
@@ -461,6 +488,7 @@ mod tests {
         some(&|plan| !plan.departures.is_empty());
         some(&|plan| plan.lists.iter().any(|list| matches!(list, ListPlan::Created(_))));
         some(&|plan| plan.wall_start.plus_ms(1_000_000).day() > plan.wall_start.day());
+        some(&|plan| plan.changes.len() > 1);
         some(&|plan| content(plan, &|content| matches!(content, RecordContent::Undecodable(_))));
         some(&|plan| content(plan, &|content| matches!(content, RecordContent::Erasure { .. })));
         for plan in &plans {

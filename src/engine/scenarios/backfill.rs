@@ -4,7 +4,9 @@ use crate::model::{
     call::Request,
     catalog::{Backfill, Catalog},
     event::ChangeKind,
-    state::{Header, StateKey, StateValue},
+    position::Position,
+    state::{Applied, Header, MemberCut, StateChange, StateKey, StateValue},
+    time::UnixMillis,
 };
 
 use super::super::{Event, event::HoldReason};
@@ -139,6 +141,36 @@ fn a_crash_while_it_reads_again_begins_it_again_and_nothing_is_missed() {
     assert!(sent.contains(&"p2@example.com".to_owned()), "{sent:?}");
     assert!(stage.engine.is_quiet());
     assert_eq!(stage.engine.snapshot(stage.now).exports[0].members, 2, "p1 stays on the list because of silver");
+}
+
+#[test]
+fn facts_are_written_with_the_hand_over_where_a_record_is_beyond_the_event_that_told_them() {
+    let mut stage = Stage::begin_with(routes(&["gold"]), Vec::new(), None, START);
+    stage.change(ChangeKind::Entered, "p0", "gold");
+    let post = stage.next_call();
+    assert_eq!(Stage::addresses(&post.request), ["p0@example.com"], "its answer never comes: the watermark stays at 0");
+    stage.change(ChangeKind::Entered, "p1", "silver");
+    stage.change(ChangeKind::Entered, "p1", "gold");
+    stage.change(ChangeKind::Exited, "p1", "gold");
+    stage.pass(300);
+    assert_eq!(stage.offset, 0);
+    // What an owner writes that found p1 in an open batch and has read up to its exit from gold.
+    let cut = MemberCut {
+        positions: vec![Position { partition: P, offset: 3 }],
+        changed_at: UnixMillis(START),
+        applied: vec![Applied { address: "p1@example.com".into(), list: LIST, row_hash: u64::MAX, at: UnixMillis(START) }],
+        ..MemberCut::default()
+    };
+    let key = StateKey::Member { export: "vip".into(), profile: "p1".into() };
+    stage.state.push(StateChange { key, value: Some(StateValue::Member(cut)) });
+
+    let stage = stage.reconfigured(routes(&["gold", "silver"]));
+    assert_eq!((stage.offset, stage.routed("vip")), (0, vec!["gold".into(), "silver".into()]));
+    let told = stage.state.iter().rev().find_map(|change| match (&change.key, &change.value) {
+        (StateKey::Member { profile, .. }, Some(StateValue::Member(cut))) if profile == "p1" => Some(cut.segments.clone()),
+        _ => None,
+    });
+    assert_eq!(told, Some(vec!["silver".into()]), "the next term does not read it again");
 }
 
 #[test]

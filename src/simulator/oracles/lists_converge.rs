@@ -1,4 +1,5 @@
-//! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us.
+//! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
+//! an export that is no longer configured keeps whom it has.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +18,14 @@ pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
         let wishes = sight.fold.export(index);
         let last = wishes.values().filter_map(|wishes| wishes.last());
         let mut wanted: BTreeSet<Text> =
-            last.filter_map(|wish| wish.wanted.as_ref()).map(|(address, _)| address.clone()).collect();
+            last.filter_map(|wish| wish.wanted_for(sight.segments(index).unwrap_or_default())).cloned().collect();
         // What the vendor refuses is dead-lettered.
         wanted.retain(|address| sight.takes(index, address));
         wanted.extend(foreign);
         if let Some(missing) = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address)) {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
         }
-        if export.on_exit == OnExit::Keep {
+        if export.on_exit == OnExit::Keep || sight.segments(index).is_none() {
             let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
             wanted.extend(ever.map(|(address, _)| address.clone()));
         }

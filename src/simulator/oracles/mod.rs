@@ -28,8 +28,10 @@ pub type Verdict = Result<(), (Promise, String)>;
 /// What the oracles look at.
 #[derive(Debug)]
 pub struct Sight<'a> {
-    /// The configuration.
+    /// Everything that is ever configured.
     pub catalog: &'a Catalog,
+    /// What is configured now.
+    pub configured: &'a Catalog,
     /// The world's plan.
     pub scenario: &'a Scenario,
     /// What the events mean.
@@ -49,6 +51,12 @@ impl Sight<'_> {
                 self.vendor(export).lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
             }
         }
+    }
+
+    /// The segments that an export is configured with now; `None` where it is not configured.
+    fn segments(&self, export: usize) -> Option<&[Text]> {
+        let name = &self.catalog.exports[export].name;
+        self.configured.exports.iter().find(|export| export.name == *name).map(|export| &export.segments[..])
     }
 
     fn vendor(&self, export: usize) -> &Vendor {

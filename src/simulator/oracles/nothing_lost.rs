@@ -20,10 +20,15 @@ pub struct NothingLost {
     parked: BTreeSet<(Text, Text)>,
     /// Where the records lie that letters tell of, and of which export.
     told: BTreeSet<(Position, Option<Text>)>,
-    /// For each export and profile, addresses that were applied and are wanted no more.
-    leaving: BTreeMap<(Text, Text), Vec<Text>>,
+    /// For each export and address, the profiles for which it was applied, and for which of the segments in their
+    /// records it stays.
+    applied: BTreeMap<(Text, Text), BTreeMap<Text, Vec<Text>>>,
+    /// The addresses in it, by export and profile.
+    addresses: BTreeMap<(Text, Text), Vec<Text>>,
     /// For each record of an open batch, its export and addresses: what they are on the list for is decided when it ends.
     open: BTreeMap<(BatchName, u32), (Text, Vec<Text>)>,
+    /// For each export, the segments that the header before named as routed.
+    routed: BTreeMap<Text, Vec<Text>>,
 }
 
 impl NothingLost {
@@ -57,28 +62,66 @@ impl NothingLost {
                 } else {
                     self.parked.remove(&key);
                 }
-                self.leaving.remove(&key);
-                if let Some(StateValue::Member(cut)) = &change.value {
-                    let kept = cut.address.as_ref().filter(|_| !cut.segments.is_empty());
-                    let applied = cut.applied.iter().map(|applied| &applied.address);
-                    self.leaving.insert(key, applied.filter(|address| Some(*address) != kept).cloned().collect());
-                }
+                self.note_applied(key, change.value.as_ref());
             }
         }
-        for next in &commit.offsets {
-            let from = before.get(&next.partition).copied().unwrap_or(i64::MIN);
-            if from >= next.offset {
+        let Some(header) = sight.broker.header() else { return Ok(()) };
+        for export in 0..sight.catalog.exports.len() {
+            let name = &sight.catalog.exports[export].name;
+            let Some(routed) = header.routed.iter().find(|routed| routed.export == *name) else {
+                self.routed.remove(name);
                 continue;
+            };
+            // Segments that are handed over are settled for everybody, up to where the header stands.
+            let handed_over = self.routed.get(name).is_none_or(|before| !routed.segments.iter().all(|one| before.contains(one)));
+            if handed_over {
+                self.routed.insert(name.clone(), routed.segments.clone());
             }
-            for export in 0..sight.catalog.exports.len() {
-                self.export(sight, export, next.partition, from, next.offset)?;
+            for next in &commit.offsets {
+                let from = before.get(&next.partition).copied().filter(|_| !handed_over).unwrap_or(i64::MIN);
+                if from < next.offset {
+                    self.export(sight, export, &routed.segments, next.partition, from, next.offset)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// What a member's record says of addresses that were applied.
+    fn note_applied(&mut self, key: (Text, Text), value: Option<&StateValue>) {
+        for address in self.addresses.remove(&key).unwrap_or_default() {
+            if let Some(profiles) = self.applied.get_mut(&(key.0.clone(), address)) {
+                profiles.remove(&key.1);
+            }
+        }
+        let Some(StateValue::Member(cut)) = value else { return };
+        for applied in &cut.applied {
+            let stays_for = if cut.address.as_ref() == Some(&applied.address) { cut.segments.clone() } else { Vec::new() };
+            self.applied.entry((key.0.clone(), applied.address.clone())).or_default().insert(key.1.clone(), stays_for);
+        }
+        let addresses: Vec<Text> = cut.applied.iter().map(|applied| applied.address.clone()).collect();
+        if !addresses.is_empty() {
+            self.addresses.insert(key, addresses);
+        }
+    }
+
+    /// Whether the state says that an address was applied for somebody for whom it does not stay: it is to be taken off.
+    fn leaves(&self, export: &Text, address: &Text, segments: &[Text]) -> bool {
+        let profiles = self.applied.get(&(export.clone(), address.clone()));
+        let stays = |stays_for: &Vec<Text>| segments.iter().any(|segment| stays_for.contains(segment));
+        profiles.is_some_and(|profiles| profiles.values().any(|stays_for| !stays(stays_for)))
+    }
+
     /// Every profile with an event at `from..below` of a partition.
-    fn export(&self, sight: &Sight<'_>, export: usize, partition: PartitionId, from: i64, below: i64) -> Verdict {
+    fn export(
+        &self,
+        sight: &Sight<'_>,
+        export: usize,
+        segments: &[Text],
+        partition: PartitionId,
+        from: i64,
+        below: i64,
+    ) -> Verdict {
         let name = &sight.catalog.exports[export].name;
         let wishes = sight.fold.export(export);
         let mut members: Option<Vec<Text>> = None;
@@ -99,24 +142,25 @@ impl NothingLost {
                 }
             }
             let members = members.get_or_insert_with(|| sight.members(export));
-            self.profile(sight, export, profile, wishes, settled, members)?;
+            self.profile(sight, export, segments, profile, &wishes[settled.saturating_sub(1)..], wishes, members)?;
         }
         Ok(())
     }
 
     /// For each address that a profile ever had: it is on the list, or not, as one of the profile's wishes has it, from
-    /// the last committed one on.
+    /// the last committed one on. Who is in a segment that is not routed now may be on the list still, or not.
+    #[expect(clippy::too_many_arguments, reason = "one profile of one export, and what is looked at for all of them")]
     fn profile(
         &self,
         sight: &Sight<'_>,
         export: usize,
+        segments: &[Text],
         profile: &Text,
+        candidates: &[Wish],
         wishes: &[Wish],
-        settled: usize,
         members: &[Text],
     ) -> Verdict {
         let config = &sight.catalog.exports[export];
-        let candidates = &wishes[settled.saturating_sub(1)..];
         let addresses: BTreeSet<&Text> = wishes.iter().filter_map(address).collect();
         for known in addresses {
             if sight.is_suppressed(export, known) {
@@ -127,13 +171,14 @@ impl NothingLost {
             if !present && sight.departs(export, known) {
                 continue;
             }
-            let as_wished = candidates.iter().any(|wish| wants(wish) == present);
+            let wants_now = |wish: &Wish| wish.wanted_for(segments) == Some(known);
+            let as_wished = candidates.iter().any(|wish| if present { wants(wish) } else { !wants_now(wish) });
             let others = || {
                 let others = sight.fold.export(export).iter().filter(|(other, _)| *other != profile);
                 others.flat_map(|(_, wishes)| wishes).any(wants)
             };
             let was_there = || sight.was_there(export, known);
-            let leaving = || self.leaving.iter().any(|((name, _), addresses)| *name == config.name && addresses.contains(known));
+            let leaving = || self.leaves(&config.name, known, segments);
             let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
             let refused = !present && !sight.takes(export, known);
             let stays = || config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others() || was_there();

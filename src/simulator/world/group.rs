@@ -52,8 +52,13 @@ impl World {
         let skewed = self.faults.strikes(&mut self.rng, Fault::ClockSkew);
         let skew_ms = if skewed { self.rng.i64(-7_200_000..7_200_000) } else { self.rng.i64(-400..400) };
         let (base, now_ms) = (self.rng.u64(60_000..1 << 40), self.now_ms);
+        // A replica may have an older file, for a while.
+        let older = self.newest > 0 && !self.healed && self.rng.u32(..4) == 0;
+        let catalog = Arc::clone(&self.configurations[self.newest - usize::from(older)]);
         let process_ = &mut self.processes[process];
         process_.runs = true;
+        process_.stopping = false;
+        process_.catalog = catalog;
         process_.clock = super::process::Clock { base, since_ms: now_ms, skew_ms };
         self.trace.line(self.now_ms, format_args!("process {process} starts, its wall clock {skew_ms} ms off"));
         self.joins(process);
@@ -224,6 +229,10 @@ impl World {
     pub(super) fn fails(&mut self, process: usize) {
         self.trace.line(self.now_ms, format_args!("the term of process {process} ends with its producer"));
         self.processes[process].term = None;
+        if self.processes[process].stopping {
+            self.leaves_group(process);
+            return;
+        }
         if self.group.owner == Some(process) {
             self.group.begins_again = true;
             let ms = self.rng.u64(500..10_000);

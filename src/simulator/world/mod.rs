@@ -134,6 +134,10 @@ enum Happening {
     Suspends,
     Wakes(usize),
     ClockJumps,
+    /// The file holds another configuration.
+    Configured(usize),
+    /// A process whose configuration is not the newest is started anew.
+    Renews(usize),
     Heal,
 }
 
@@ -167,6 +171,8 @@ impl Happening {
             | Self::Suspends
             | Self::Wakes(_)
             | Self::ClockJumps
+            | Self::Configured(_)
+            | Self::Renews(_)
             | Self::Heal => None,
         }
     }
@@ -183,8 +189,11 @@ struct Broken {
 #[derive(Debug)]
 pub struct World {
     rng: Rng,
-    /// What the oracles measure by: the newest configuration. Each process carries its own.
+    /// Everything that is ever configured. Each process carries its own configuration.
     catalog: Arc<Catalog>,
+    /// What the file holds, one after the other, and which of them it holds now.
+    configurations: Vec<Arc<Catalog>>,
+    newest: usize,
     scenario: Scenario,
     faults: Faults,
     vendors: Vec<Vendor>,
@@ -221,9 +230,15 @@ impl World {
         let mut catalog = scenario.catalog.clone();
         let vendors = accounts::vendors(&mut rng, &scenario, &mut catalog);
         let catalog = Arc::new(catalog);
+        let mut configurations: Vec<_> = scenario.changes.iter().map(|change| Arc::new(change.of(&catalog))).collect();
+        if configurations.is_empty() {
+            configurations.push(Arc::clone(&catalog));
+        }
         let count = [1, 1, 2, 3][rng.usize(..4)];
-        let processes = (0..count).map(|_| Process::new(Arc::clone(&catalog))).collect();
+        let processes = (0..count).map(|_| Process::new(Arc::clone(&configurations[0]))).collect();
         let mut world = Self {
+            configurations,
+            newest: 0,
             fold: Fold::new(&catalog),
             oracles: Oracles::new(&catalog, &scenario),
             broker: Broker::new(&scenario.starts),
@@ -262,6 +277,7 @@ impl World {
         if self.broken.is_none() {
             let checked = self.oracles.at_rest(&Sight {
                 catalog: &self.catalog,
+                configured: &self.configurations[self.newest],
                 scenario: &self.scenario,
                 fold: &self.fold,
                 broker: &self.broker,
@@ -297,6 +313,9 @@ impl World {
         }
         for index in 0..self.scenario.departures.len() {
             self.at(self.scenario.departures[index].at_ms, Happening::Departs(index));
+        }
+        for index in 1..self.scenario.changes.len() {
+            self.at(self.scenario.changes[index].at_ms, Happening::Configured(index));
         }
         for start in self.scenario.starts.clone() {
             if self.rng.bool() {
@@ -361,6 +380,7 @@ impl World {
         let owner = self.group.owner.and_then(|owner| self.processes[owner].term.as_ref());
         let Some(term) = owner.filter(|term| term.epoch == self.broker.epoch()) else { return false };
         self.healed
+            && self.group.owner.is_some_and(|owner| self.is_newest(owner))
             && self.records_to_come == 0
             && self.on_the_way == 0
             && self.broker.is_caught_up()
@@ -504,10 +524,13 @@ impl World {
             (Happening::Suspends, _) => self.suspends(),
             (Happening::Wakes(process), _) => self.wakes(process),
             (Happening::ClockJumps, _) => self.clock_jumps(),
+            (Happening::Configured(index), _) => self.configured(index),
+            (Happening::Renews(process), _) => self.renews(process),
             (Happening::Heal, _) => {
                 self.trace.line(self.now_ms, format_args!("nothing goes wrong any more"));
                 self.healed = true;
                 self.faults.heal();
+                self.renew_all();
                 self.rest_by_ms = self.now_ms + self.drains_within_ms();
             }
             (

@@ -30,6 +30,8 @@ pub(super) struct Process {
     pub(super) catalog: Arc<Catalog>,
     pub(super) clock: Clock,
     pub(super) runs: bool,
+    /// It was asked to stop.
+    pub(super) stopping: bool,
     /// It stands still.
     pub(super) suspended: bool,
     /// The group has given up on it while it stood still.
@@ -48,6 +50,7 @@ impl Process {
             catalog,
             clock: Clock::default(),
             runs: false,
+            stopping: false,
             suspended: false,
             expired: false,
             waits: Vec::new(),
@@ -217,13 +220,53 @@ impl World {
             let state = &self.processes[*process];
             state.term.is_some() && !state.suspended
         });
-        let Some(process) = running.filter(|_| !self.healed) else { return };
+        if let Some(process) = running.filter(|_| !self.healed) {
+            self.faults.count(Fault::Drain);
+            self.drains(process);
+        }
+    }
+
+    fn drains(&mut self, process: usize) {
         let Some(term) = self.processes[process].current() else { return };
-        self.faults.count(Fault::Drain);
+        self.processes[process].stopping = true;
         let wait_ms = self.catalog.timing.drain_ms;
         let deadline = self.clock(process).mono.plus_ms(wait_ms);
         self.trace.line(self.now_ms, format_args!("in  drain of process {process}"));
         self.after(wait_ms + 15_000, Happening::DrainEnds { term });
         self.mutate(process, Some(Input::Drain { deadline }));
+    }
+
+    /// The file changes; processes are started anew with it, one after the other.
+    pub(super) fn configured(&mut self, index: usize) {
+        self.trace.line(self.now_ms, format_args!("the file holds configuration {index}"));
+        self.newest = index;
+        self.renew_all();
+    }
+
+    pub(super) fn renew_all(&mut self) {
+        let ms_max = if self.healed { 10_000 } else { 600_000 };
+        for process in 0..self.processes.len() {
+            let ms = self.rng.u64(..ms_max);
+            self.after(ms, Happening::Renews(process));
+        }
+    }
+
+    /// Whether a process was started with the newest configuration.
+    pub(super) fn is_newest(&self, process: usize) -> bool {
+        Arc::ptr_eq(&self.processes[process].catalog, &self.configurations[self.newest])
+    }
+
+    pub(super) fn renews(&mut self, process: usize) {
+        let state = &self.processes[process];
+        if !state.runs || self.is_newest(process) {
+            return;
+        }
+        if state.suspended {
+            self.after(20_000, Happening::Renews(process));
+        } else if state.term.is_some() {
+            self.drains(process);
+        } else {
+            self.die(process);
+        }
     }
 }

@@ -118,6 +118,7 @@ impl World {
         }
         let sight = Sight {
             catalog: &self.catalog,
+            configured: &self.configurations[self.newest],
             scenario: &self.scenario,
             fold: &self.fold,
             broker: &self.broker,
