@@ -375,7 +375,7 @@ impl Engine {
             match ending {
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
-                    self.refuse_row(export, row);
+                    self.refuse_row(now, export, row);
                 }
                 // It was not added, and is wanted: it waits with the suppressed.
                 Ending::Applied { .. } if batch.cannot_add > 0 && self.suppressed_at(export, row.slot).is_some() => {
@@ -480,15 +480,23 @@ impl Engine {
     }
 
     /// The vendor refuses a row for good: its events become dead letters, and it is not sent again as it is.
-    fn refuse_row(&mut self, export: ExportId, row: BatchRow) {
+    fn refuse_row(&mut self, now: Now, export: ExportId, row: BatchRow) {
+        let waiting = self.export(export).members.contact(row.slot).waiting.as_ref();
+        if waiting.is_some_and(|waiting| waiting.row.hash() != row.row_hash) {
+            // Another row waits already: that one is wanted now, and its events come after these.
+            self.send_again(now, export, row, None);
+            return;
+        }
         let refused_by = self.refused_by(export);
         let mut positions: SmallVec<[Position; 2]> = row.tokens.iter().map(|token| self.acks.position(*token)).collect();
         if positions.is_empty() {
-            // Parked, or found in the state: the newest event of each profile that the row was for, unless a letter has told
-            // of it: an address may be refused again for the sake of another that shares it.
+            // Parked, or found in the state: the newest event of each profile that still wants the row, unless a letter has
+            // told of it: an address may be refused again for the sake of another that shares it.
             let members = &self.export(export).members;
             let told = |member: &&Member| member.refused.as_ref().is_some_and(|refused| refused.position == member.position);
-            let touched = row.touched.iter().filter_map(|id| members.member_if(*id)).filter(|member| !told(member));
+            let wanted_by = &members.contact(row.slot).wanted_by;
+            let touched = row.touched.iter().filter(|id| wanted_by.contains(id));
+            let touched = touched.filter_map(|id| members.member_if(*id)).filter(|member| !told(member));
             positions.extend(touched.map(|member| member.position).filter(|position| position.offset >= 0));
         }
         for position in positions {

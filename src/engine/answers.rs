@@ -124,7 +124,9 @@ impl Engine {
                 }
             },
             Purpose::LookUp(export, slot, sequence) => match outcome {
-                Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up(now, export, slot, sequence, &page),
+                Outcome::Answered(Answer::Contacts(page)) => {
+                    self.on_looked_up(now, call.handed_over, export, (slot, sequence), &page)
+                }
                 Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
                     if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
                         *under_way = false;

@@ -12,9 +12,7 @@ use crate::model::{
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
-    state::{
-        Applied, BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket,
-    },
+    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
 };
 
@@ -209,10 +207,7 @@ impl Engine {
         let is_refused = member.refused.is_some();
         members.set_contact(id, wanted);
         if let Some(slot) = wanted {
-            // What is only perhaps on the list is on its way off.
-            let known_on = |applied: &Applied| Some(&applied.address) == cut.address.as_ref() && applied.row_hash != ROW_UNKNOWN;
-            let known_off = !cut.applied.iter().any(known_on);
-            if members.wants(segments) && !(is_refused && known_off && cut.row.is_none()) {
+            if members.wants(segments) && !(is_refused && cut.row.is_none()) {
                 members.contact_mut(slot).wanted_by.push(id);
             }
             if let Some(row) = cut.row {

@@ -343,9 +343,13 @@ impl Engine {
         match &state.finding {
             Finding::Scanning { cursor, under_way: false, .. } => {
                 let cursor = cursor.clone();
+                let first = cursor.is_none();
                 if let Some(permit) = self.permit(now, connection, LANE_CALLS) {
-                    if let Finding::Scanning { under_way, .. } = &mut self.export_mut(export).finding {
+                    if let Finding::Scanning { under_way, began, .. } = &mut self.export_mut(export).finding {
                         *under_way = true;
+                        if first {
+                            *began = now.mono;
+                        }
                     }
                     self.call(now, connection, permit, Request::ListMembers { list, cursor }, Purpose::Scan(export));
                 }

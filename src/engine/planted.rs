@@ -48,14 +48,10 @@ bugs! {
     ReplacedAddressStays = "a replaced address stays",
     /// The calls of the day are counted anew by each owner.
     QuotaNotPersisted = "quota not persisted",
-    /// Calls are written down once they are spent, not before.
-    SpentUnreserved = "calls recorded once they are spent",
     /// A call that came to nothing is given back to the day.
     RefundOfUnknown = "a call that came to nothing is given back",
     /// The local clock opens the new day.
     MidnightByOurClock = "midnight by our clock",
-    /// The new day opens before midnight is surely over.
-    NoGuardAtMidnight = "no guard at midnight",
     /// Spacing at the sender is taken for a limit at the vendor.
     BurstLimiter = "a limiter without slots",
     /// An import without an answer is sent again at once.

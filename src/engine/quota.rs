@@ -105,8 +105,7 @@ impl Quota {
     /// Opens the new day once the vendor's clock surely shows it, a guard late.
     pub fn roll(&mut self, now: Mono) {
         if let Some((earliest, _)) = self.vendor_time(now) {
-            let guard_ms = if planted(Bug::NoGuardAtMidnight) { -MIDNIGHT_GUARD_MS } else { MIDNIGHT_GUARD_MS };
-            let day = earliest.plus_ms(-guard_ms).day();
+            let day = earliest.plus_ms(-MIDNIGHT_GUARD_MS).day();
             if day > self.day {
                 self.used = if self.day.next() == day { self.used_next } else { 0 };
                 self.used_next = 0;
@@ -175,10 +174,10 @@ impl Quota {
         if spent && !(self.probe && self.used < limit) {
             return Err(NoCall::Spent);
         }
-        if !planted(Bug::SpentUnreserved) && (self.confirmed.day != self.day || self.used >= self.confirmed.calls) {
+        if self.confirmed.day != self.day || self.used >= self.confirmed.calls {
             return Err(NoCall::NotReserved);
         }
-        if both && self.used_next >= self.confirmed.calls_next_day && !planted(Bug::SpentUnreserved) {
+        if both && self.used_next >= self.confirmed.calls_next_day {
             self.wants_next = true;
             return Err(NoCall::NotReserved);
         }
@@ -236,10 +235,6 @@ impl Quota {
     #[must_use]
     pub fn reservation(&self) -> Option<LedgerRecord> {
         let limit = self.limit?;
-        if planted(Bug::SpentUnreserved) {
-            let record = LedgerRecord { day: self.day, calls: self.used, calls_next_day: self.used_next };
-            return (record != self.confirmed).then_some(record);
-        }
         // A term that does not know the clock yet needs one call, and must not keep a block from those that follow it.
         let (block, cap) = if self.reading.is_some() { (CALLS_RESERVED, limit.saturating_sub(CLOCK_CALLS)) } else { (1, limit) };
         let ahead = |used: u32, confirmed: u32| {

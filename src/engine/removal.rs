@@ -6,7 +6,7 @@ use crate::model::{
     batch::Operation,
     call::{Contact, ContactStatus, Cursor, Page},
     catalog::{ExportId, RemovalStrategy},
-    time::Now,
+    time::{Mono, Now},
 };
 
 use super::{
@@ -22,7 +22,14 @@ pub(super) enum Finding {
     /// Nothing is looked for.
     Idle,
     /// The list is paged through; removals up to this sequence are decided by it.
-    Scanning { cursor: Option<Cursor>, upto: u64, under_way: bool, seen: u64 },
+    Scanning {
+        cursor: Option<Cursor>,
+        upto: u64,
+        under_way: bool,
+        seen: u64,
+        /// When its first page was asked for.
+        began: Mono,
+    },
     /// Addresses are looked up one by one, up to this sequence.
     LookingUp { upto: u64, under_way: bool },
 }
@@ -54,7 +61,7 @@ impl Engine {
         self.export_mut(export).finding = match strategy {
             RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
             RemovalStrategy::Scan | RemovalStrategy::StagingList => {
-                Finding::Scanning { cursor: None, upto, under_way: false, seen: 0 }
+                Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono }
             }
         };
         self.wake_at(now.mono);
@@ -65,28 +72,35 @@ impl Engine {
         for contact in &page.items {
             self.keep_id(export, &contact.address, contact.contact_id);
         }
-        let Finding::Scanning { cursor, upto, under_way, seen } = &mut self.export_mut(export).finding else { return };
+        let Finding::Scanning { cursor, upto, under_way, seen, began } = &mut self.export_mut(export).finding else { return };
         *under_way = false;
         *seen += page.items.len() as u64;
         if page.next.is_some() {
             *cursor = page.next;
             return;
         }
-        let (upto, seen) = (*upto, *seen);
+        let (upto, seen, began) = (*upto, *seen, *began);
         let state = self.export_mut(export);
         state.finding = Finding::Idle;
         state.members_shown = seen;
         // Whoever was not on any page, and waited before the first of them, is not on the list.
         while let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
             if self.export(export).members.waits(slot, sequence) {
-                self.on_absent(now, export, slot);
+                self.on_absent(now, began, export, slot);
             }
         }
         self.cut_removals(now, export);
     }
 
-    /// One address was looked up.
-    pub(super) fn on_looked_up(&mut self, now: Now, export: ExportId, slot: ContactSlot, sequence: u64, page: &Page<Contact>) {
+    /// One address was looked up, with a call of `asked_at`.
+    pub(super) fn on_looked_up(
+        &mut self,
+        now: Now,
+        asked_at: Mono,
+        export: ExportId,
+        (slot, sequence): (ContactSlot, u64),
+        page: &Page<Contact>,
+    ) {
         if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
             *under_way = false;
         }
@@ -97,7 +111,7 @@ impl Engine {
             });
             match found {
                 Some(contact) => self.keep_id_of(export, slot, contact.contact_id),
-                None => self.on_absent(now, export, slot),
+                None => self.on_absent(now, asked_at, export, slot),
             }
         }
     }
@@ -146,9 +160,9 @@ impl Engine {
         }
     }
 
-    /// The vendor does not show the contact on the list. That settles a removal only when our last add of it is old
-    /// enough to have reached the vendor's index.
-    fn on_absent(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
+    /// The vendor did not show the contact on the list when it was asked. That settles a removal only when our last add of
+    /// it was old enough then to have reached the vendor's index; the answer itself may have been read much later.
+    fn on_absent(&mut self, now: Now, asked_at: Mono, export: ExportId, slot: ContactSlot) {
         let index_lag_ms = self.catalog.timing.index_lag_ms;
         let added_at = match self.export(export).members.contact(slot).known {
             Known::On { at, .. } => at,
@@ -156,6 +170,7 @@ impl Engine {
             Known::Off => crate::model::time::UnixMillis(0),
         };
         let age_ms = self.vendor_now(self.export(export).application, now).since_ms(added_at);
+        let age_ms = age_ms.saturating_sub(now.mono.since_ms(asked_at));
         if age_ms >= index_lag_ms || planted(Bug::IndexLagForgotten) {
             self.export_mut(export).members.set_known(slot, Known::Off);
             let owner = self.export(export).members.contact(slot).owner;

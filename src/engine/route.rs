@@ -244,6 +244,10 @@ impl Engine {
             (Some(slot), Some(row)) => self.was_refused(export, id, slot, row),
             (_, None) | (None, _) => false,
         };
+        // What was refused is the wish of before: this one is sent.
+        if row.is_some() && !refused {
+            self.export_mut(export).members.member_mut(id).refused = None;
+        }
         let heirs = self.export_mut(export).members.point(id, new);
         for heir in heirs {
             // Two records say who carries what was applied: in one transaction, or neither does after a crash.
