@@ -3,7 +3,7 @@
 //! Begin with `world/mod.rs`. It models processes that share one shard through a group (crash, standstill, rebalance,
 //! takeover), Kafka's transactions and fencing, configurations that change and differ between processes, the vendor with
 //! its inferred behaviours by seed, token stores, and clocks. It does not model: several shards, exports that go while
-//! another one is in the same account, changed lists and connections, names of files that do not come back, lists that are deleted, profiles that move to
+//! another one is in the same account, changed lists and connections, lists that are deleted, profiles that move to
 //! another partition, and a request that its process was stopped in the middle of.
 
 pub mod broker;

@@ -8,6 +8,7 @@ mod life;
 mod lists;
 mod parking;
 mod pressure;
+mod refusals;
 mod removals;
 mod restart;
 mod suppression;
@@ -22,6 +23,7 @@ use crate::model::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
         Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
     },
+    dead_letter::DeadLetter,
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{NextOffset, PartitionId, Position},
     state::{ExportRecord, StateChange, StateKey, StateValue},
@@ -92,6 +94,7 @@ struct Stage {
     /// What was written to the source through this stage.
     log: Vec<SourceRecord>,
     events: Vec<Event>,
+    letters: Vec<DeadLetter>,
     /// What the looks for a token find, in turn; after these, one that lasts.
     tokens: Vec<TokenOutcome>,
     token_reads: Vec<ReadToken>,
@@ -139,6 +142,7 @@ impl Stage {
             next_record: reads_from,
             log: Vec::new(),
             events: Vec::new(),
+            letters: Vec::new(),
             tokens: Vec::new(),
             token_reads: Vec::new(),
             reads_suppressed: false,
@@ -178,6 +182,7 @@ impl Stage {
         if !self.commits.is_empty() {
             let commit = self.commits.remove(0);
             self.state.extend(commit.changes);
+            self.letters.extend(commit.letters);
             self.offset = commit.offsets[0].offset;
             self.engine.handle_input(self.now, Input::Committed { commit: commit.commit, began: self.now.mono });
             self.drain();

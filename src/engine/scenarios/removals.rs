@@ -180,3 +180,26 @@ fn thousands_of_removals_go_in_batches_of_five_hundred() {
         stage.started(&call, 100 + batch);
     }
 }
+
+#[test]
+fn an_answer_that_is_read_late_tells_what_was_so_when_it_was_asked_for() {
+    let mut config = super::catalog();
+    config.timing.index_lag_ms = 600_000;
+    let mut stage = Stage::begin_with(config, Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    stage.exit("p1");
+    let look_up = stage.next_call();
+    assert!(matches!(look_up.request, Request::LookUp { .. }));
+    // The process stands still, and reads the answer only then: the index did not know the contact yet.
+    let ms = 700_000;
+    stage.now.mono = stage.now.mono.plus_ms(ms);
+    stage.now.wall = stage.now.wall.plus_ms(i64::try_from(ms).expect("small"));
+    stage.contacts(&look_up, &[]);
+    stage.pass(1_000);
+    let view = stage.engine.snapshot(stage.now);
+    assert_eq!((view.exports[0].waiting, view.exports[0].members), (1, 1), "it settles nothing");
+    stage.pass(600_000);
+    let again = removal(&mut stage, &[("p1", 11)]);
+    assert_eq!(ids(&again.request), [11]);
+}
