@@ -2,7 +2,6 @@
 
 use std::{
     io::Write as _,
-    panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
@@ -10,8 +9,7 @@ use std::{
 
 use super::CommandError;
 use crate::simulator::{
-    report::{Failure, Report, WorldReport},
-    sometimes::Reached,
+    report::{Report, WorldReport},
     world::World,
 };
 
@@ -87,7 +85,7 @@ fn run(seeds: std::ops::Range<u64>, trace: bool) -> Vec<WorldReport> {
             if seed >= seeds.end {
                 return done;
             }
-            done.push((seed, world(seed, trace)));
+            done.push((seed, World::life(seed, trace)));
         }
     };
     let mut worlds: Vec<(u64, WorldReport)> = std::thread::scope(|scope| {
@@ -96,28 +94,6 @@ fn run(seeds: std::ops::Range<u64>, trace: bool) -> Vec<WorldReport> {
     });
     worlds.sort_unstable_by_key(|(seed, _)| *seed);
     worlds.into_iter().map(|(_, world)| world).collect()
-}
-
-/// One world; a broken assumption in it is a failure like any other.
-fn world(seed: u64, trace: bool) -> WorldReport {
-    let failed = |promise, detail| WorldReport {
-        failure: Some(Failure::new(seed, promise, detail)),
-        digest: 0,
-        faults_reached: std::collections::BTreeMap::new(),
-        sometimes: Reached::default(),
-        virtual_ms: 0,
-        trace: Vec::new(),
-    };
-    let lived = catch_unwind(AssertUnwindSafe(|| World::new(seed, trace).map(|world| world.run(seed))));
-    match lived {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) => failed("liveness", error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            failed("panicked", text.unwrap_or_else(|| "a broken assumption".to_owned()))
-        }
-    }
 }
 
 fn words(report: &Report) -> String {

@@ -456,9 +456,9 @@ impl Engine {
             Some(_) | None => {
                 let name = batch.name.clone();
                 batch.given_up = true;
-                let (export, echoed) = (batch.export, Some(true));
+                let export = batch.export;
                 self.emit(Event::BatchGivenUp { name });
-                if self.names_echoed(export) == echoed {
+                if self.names_echoed(export) == Some(true) {
                     self.end(number, Ending::Unknown);
                 } else if let Some(batch) = self.batches.get_mut(&number) {
                     // Nobody knows yet whether names come back: one without a name may be it.

@@ -162,17 +162,21 @@ impl Engine {
             return starts;
         }
         let from_start = self.routing.again.values().any(|again| again.from_start != 0);
+        // A record may know of events beyond the watermark. While the header does not name the segments, such a record is not
+        // believed of them; so they are handed over only once all of those were read.
+        let mut known: BTreeMap<PartitionId, i64> = BTreeMap::new();
+        for id in self.routing.again.keys() {
+            for (_, member) in self.export(*id).members.members() {
+                let next = known.entry(member.position.partition).or_insert(i64::MIN);
+                *next = (*next).max(member.position.offset + 1);
+            }
+        }
         let mut records = 0;
         for (start, partition) in starts.iter_mut().zip(&beginning.partitions) {
             if from_start {
                 start.offset = partition.log_start.min(start.offset);
             }
-            // A record may know of events beyond the watermark. While the header does not name the segments, such a
-            // record is not believed of them; so they are handed over only once all of those were read.
-            let exports = self.routing.again.keys();
-            let positions = exports.flat_map(|id| self.export(*id).members.members()).map(|(_, member)| member.position);
-            let known = positions.filter(|position| position.partition == start.partition).map(|position| position.offset + 1);
-            let until = known.max().unwrap_or(i64::MIN).max(partition.start.offset);
+            let until = known.get(&start.partition).copied().unwrap_or(i64::MIN).max(partition.start.offset);
             if start.offset < until {
                 records += u64::try_from(until - start.offset).unwrap_or_default();
                 self.routing.until.insert(start.partition, Reach { at: start.offset, until });

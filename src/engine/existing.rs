@@ -17,7 +17,6 @@ use super::{
     answers::is_stale,
     calls::Purpose,
     limits::{LANE_CALLS, PROTECTED_BUCKET},
-    membership::{ContactSlot, Known},
     planted::{Bug, planted},
 };
 
@@ -122,17 +121,5 @@ impl Engine {
         state.record_due = true;
         self.journal.moved = true;
         self.emit(Event::ExistingMembersRead { export, contacts });
-    }
-
-    /// A contact that was on the list before and is not wanted any more stays there, and is ours no longer.
-    pub(super) fn let_go(&mut self, export: ExportId, slot: ContactSlot) {
-        let state = self.export(export);
-        let Some(contact) = state.members.contact_if(slot) else { return };
-        let ours = contact.known != Known::Off && !contact.wanted() && contact.in_flight.is_none();
-        if ours && state.existing.protects(&contact.address) {
-            let owner = contact.owner;
-            self.export_mut(export).members.set_known(slot, Known::Off);
-            self.due(export, owner);
-        }
     }
 }

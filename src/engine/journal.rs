@@ -102,9 +102,7 @@ impl Engine {
     pub(super) fn letter(&mut self, letter: DeadLetter) {
         let reason = letter.reason.as_str();
         self.journal.letters_bytes += letter_bytes(&letter);
-        // One whose record is settled already waits for nothing.
-        let watermark = self.acks.watermark(letter.position.partition);
-        self.journal.moved |= letter.refused_by.is_some() || watermark.is_none_or(|watermark| letter.position.offset < watermark);
+        self.journal.moved |= self.may_leave(&letter);
         self.journal.letters.push(letter);
         self.emit(Event::DeadLettered { letters: 1, reason });
     }
@@ -212,7 +210,7 @@ impl Engine {
             stopped: self.stopped(),
         };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
-        let letters = self.letters_below_watermark();
+        let letters = self.take_letters();
         self.journal.moved = false;
         self.journal.urgent = false;
         self.journal.wants_lease = false;
@@ -224,17 +222,18 @@ impl Engine {
         self.outputs.push_back(Output::Commit(Commit { commit, changes, letters, offsets: self.acks.watermarks() }));
     }
 
-    /// The letter of a record that nobody can read goes with the transaction that commits past it: sent earlier, it would
+    /// Whether a letter goes with the next transaction. That of a record that nobody can read goes with the transaction that commits past it: sent earlier, it would
     /// be sent again by a term that reads the record again. What an export refuses goes at once, and perhaps twice: a record
     /// of its profile may cover the event, so that the next term would not come to refuse it again.
-    fn letters_below_watermark(&mut self) -> Vec<DeadLetter> {
+    fn may_leave(&self, letter: &DeadLetter) -> bool {
+        letter.refused_by.is_some()
+            || self.acks.watermark(letter.position.partition).is_none_or(|watermark| letter.position.offset < watermark)
+    }
+
+    /// Takes the letters that go with this transaction.
+    fn take_letters(&mut self) -> Vec<DeadLetter> {
         let letters = std::mem::take(&mut self.journal.letters);
-        let passed = |letter: &DeadLetter| {
-            planted(Bug::LetterAhead)
-                || letter.refused_by.is_some()
-                || self.acks.watermark(letter.position.partition).is_none_or(|watermark| letter.position.offset < watermark)
-        };
-        let (now, later) = letters.into_iter().partition(passed);
+        let (now, later) = letters.into_iter().partition(|letter| planted(Bug::LetterAhead) || self.may_leave(letter));
         self.journal.letters = later;
         self.journal.letters_bytes = self.journal.letters.iter().map(letter_bytes).sum();
         now

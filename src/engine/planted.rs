@@ -2,98 +2,80 @@
 //! table. Without the feature `planted-bugs` nothing of them is compiled but a condition that is never true; a release
 //! build refuses the feature.
 
+use crate::model::named;
+
 #[cfg(all(feature = "planted-bugs", not(debug_assertions)))]
 compile_error!("the feature `planted-bugs` is for tests alone: build without it, or with debug assertions");
 
-/// Declares the bugs once: what each does, and its name in the table.
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// A bug that can be planted.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Bug {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Bug {
-            /// All of them, in the order of the table.
-            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$name),*];
-
-            /// Its name in the table.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $word,)*
-                }
-            }
-        }
-    };
-}
-
-bugs! {
-    /// The watermark follows the highest record that is done.
-    WatermarkOfHighest = "watermark by highest completed",
-    /// A batch counts as applied when the vendor takes it.
-    AppliedAt201 = "acknowledging at 201",
-    /// An activity that failed counts as applied.
-    FailedIsApplied = "a failed activity is applied",
-    /// The contacts of a batch are not fenced against other exports.
-    FenceForgotten = "forgetting the fence",
-    /// After a crash the contacts of open batches are what the fold says.
-    NoNetChangeAfterCrash = "\"no net change\" after a crash",
-    /// Whoever leaves one segment leaves the list.
-    UnionByLastEvent = "union by last event",
-    /// Whoever shares an address takes it along when leaving.
-    SharedAddressLeaves = "a shared address leaves with the first",
-    /// An address that was replaced stays on the list.
-    ReplacedAddressStays = "a replaced address stays",
-    /// The calls of the day are counted anew by each owner.
-    QuotaNotPersisted = "quota not persisted",
-    /// A call that came to nothing is given back to the day.
-    RefundOfUnknown = "a call that came to nothing is given back",
-    /// The local clock opens the new day.
-    MidnightByOurClock = "midnight by our clock",
-    /// Spacing at the sender is taken for a limit at the vendor.
-    BurstLimiter = "a limiter without slots",
-    /// An import without an answer is sent again at once.
-    SentAgainUnseen = "sending again without looking",
-    /// A name that the first look does not show is taken for absent.
-    AbsentAtFirstLook = "absence from one look",
-    /// A removal that was repeated does not wait for its first attempt.
-    RepeatNotCleared = "a repeated removal waits for nobody",
-    /// "Not found" settles a removal however young the add is.
-    IndexLagForgotten = "the index's lag is forgotten",
-    /// A batch is sent before its record is committed.
-    SentBeforeCommit = "a batch is sent before its record",
-    /// Requests leave however old the lease is.
-    LeaseForgotten = "forgetting the lease",
-    /// A new owner begins at once.
-    NoWaitAfterTakeover = "no wait after a takeover",
-    /// A term always says that it ended in order.
-    AlwaysInOrder = "every term ends in order",
-    /// The row of a parked change is not written.
-    ParkedRowLost = "parked row lost",
-    /// A row that was refused is sent again by each new owner.
-    RefusedForgotten = "refused row sent at each restart",
-    /// A letter goes with the next transaction, whatever that commits.
-    LetterAhead = "a letter ahead of its offset",
-    /// The refused event of an export is settled without a letter.
-    LetterForgotten = "a refusal without its letter",
-    /// Half of a batch that is sent in halves is forgotten.
-    HalfForgotten = "half of a split batch is forgotten",
-    /// What is read again is taken for replayed where a record is beyond it.
-    BackfillByPosition = "backfill skipped by position",
-    /// A segment that is routed anew is not read again.
-    NeverReadAgain = "a segment that is added or comes back is not read again",
-    /// What an older configuration did not route is never read when its segment comes back.
-    OlderConfigurationFilters = "an older configuration filters for good",
-    /// Members that a list had before are treated as ours.
-    ExistingMembersRemoved = "members from before are removed",
-    /// Suppressed contacts are imported.
-    SuppressedImported = "an opt-out is imported",
-    /// A contact's id stays with a slot that serves another address.
-    IdOfAnother = "a contact's id stays with its slot",
-    /// A refusal tells whose address it was.
-    AddressInLetter = "an address in a letter's header",
+named! {
+    /// A bug that can be planted.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Bug {
+        /// The watermark follows the highest record that is done.
+        WatermarkOfHighest = "watermark by highest completed",
+        /// A batch counts as applied when the vendor takes it.
+        AppliedAt201 = "acknowledging at 201",
+        /// An activity that failed counts as applied.
+        FailedIsApplied = "a failed activity is applied",
+        /// The contacts of a batch are not fenced against other exports.
+        FenceForgotten = "forgetting the fence",
+        /// After a crash the contacts of open batches are what the fold says.
+        NoNetChangeAfterCrash = "\"no net change\" after a crash",
+        /// Whoever leaves one segment leaves the list.
+        UnionByLastEvent = "union by last event",
+        /// Whoever shares an address takes it along when leaving.
+        SharedAddressLeaves = "a shared address leaves with the first",
+        /// An address that was replaced stays on the list.
+        ReplacedAddressStays = "a replaced address stays",
+        /// The calls of the day are counted anew by each owner.
+        QuotaNotPersisted = "quota not persisted",
+        /// A call that came to nothing is given back to the day.
+        RefundOfUnknown = "a call that came to nothing is given back",
+        /// The local clock opens the new day.
+        MidnightByOurClock = "midnight by our clock",
+        /// Spacing at the sender is taken for a limit at the vendor.
+        BurstLimiter = "a limiter without slots",
+        /// An import without an answer is sent again at once.
+        SentAgainUnseen = "sending again without looking",
+        /// A name that the first look does not show is taken for absent.
+        AbsentAtFirstLook = "absence from one look",
+        /// A removal that was repeated does not wait for its first attempt.
+        RepeatNotCleared = "a repeated removal waits for nobody",
+        /// "Not found" settles a removal however young the add is.
+        IndexLagForgotten = "the index's lag is forgotten",
+        /// A batch is sent before its record is committed.
+        SentBeforeCommit = "a batch is sent before its record",
+        /// Requests leave however old the lease is.
+        LeaseForgotten = "forgetting the lease",
+        /// A new owner begins at once.
+        NoWaitAfterTakeover = "no wait after a takeover",
+        /// A term always says that it ended in order.
+        AlwaysInOrder = "every term ends in order",
+        /// The row of a parked change is not written.
+        ParkedRowLost = "parked row lost",
+        /// A row that was refused is sent again by each new owner.
+        RefusedForgotten = "refused row sent at each restart",
+        /// A letter goes with the next transaction, whatever that commits.
+        LetterAhead = "a letter ahead of its offset",
+        /// The refused event of an export is settled without a letter.
+        LetterForgotten = "a refusal without its letter",
+        /// Half of a batch that is sent in halves is forgotten.
+        HalfForgotten = "half of a split batch is forgotten",
+        /// What is read again is taken for replayed where a record is beyond it.
+        BackfillByPosition = "backfill skipped by position",
+        /// A segment that is routed anew is not read again.
+        NeverReadAgain = "a segment that is added or comes back is not read again",
+        /// What an older configuration did not route is never read when its segment comes back.
+        OlderConfigurationFilters = "an older configuration filters for good",
+        /// Members that a list had before are treated as ours.
+        ExistingMembersRemoved = "members from before are removed",
+        /// Suppressed contacts are imported.
+        SuppressedImported = "an opt-out is imported",
+        /// A contact's id stays with a slot that serves another address.
+        IdOfAnother = "a contact's id stays with its slot",
+        /// A refusal tells whose address it was.
+        AddressInLetter = "an address in a letter's header",
+    }
 }
 
 #[cfg(feature = "planted-bugs")]

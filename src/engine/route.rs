@@ -283,7 +283,6 @@ impl Engine {
 
     /// Finds out what is to be sent of a contact after an event. True when the event has to wait for it.
     fn reconsider(&mut self, arrival: Arrival, export: ExportId, slot: ContactSlot, member: MemberId, row: Option<Row>) -> bool {
-        self.let_go(export, slot);
         let Some(contact) = self.export(export).members.contact_if(slot) else { return false };
         let in_flight = contact.in_flight.is_some();
         let row = row.or_else(|| match (&contact.waiting, contact.in_flight) {
@@ -326,8 +325,27 @@ impl Engine {
         true
     }
 
+    /// What is to be sent of a contact. One that was on the list before stays there and is ours no longer, and one that was
+    /// deleted or has unsubscribed is off it: neither costs a call.
+    fn next_operation(&mut self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
+        let operation = self.operation_for(export, slot, row);
+        let state = self.export(export);
+        let contact = state.members.contact(slot);
+        if contact.wanted() || contact.known == Known::Off || contact.in_flight.is_some() {
+            return operation;
+        }
+        let stays = state.existing.protects(&contact.address);
+        if !stays && (operation != Some(Operation::Remove) || !self.left_by_itself(export, slot)) {
+            return operation;
+        }
+        let owner = contact.owner;
+        self.export_mut(export).members.set_known(slot, Known::Off);
+        self.due(export, owner);
+        None
+    }
+
     /// What the difference between wanted and known asks for.
-    pub(super) fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
+    fn operation_for(&self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
         match (contact.wanted(), contact.known) {
@@ -449,7 +467,6 @@ impl Engine {
 
     /// After an activity, or a restore: decides anew what is to be sent of a contact.
     pub(super) fn decide(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
-        self.let_go(export, slot);
         let Some(contact) = self.export(export).members.contact_if(slot) else { return };
         if contact.in_flight.is_some() {
             return;

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Text,
-    batch::Operation,
     call::{Answer, ContactStatus, Cursor, Outcome, Page, Request},
     catalog::{ConnectionId, ExportId},
     hash::text_hash,
@@ -178,33 +177,16 @@ impl Engine {
         self.suppression(export).shown_at(&self.export(export).members.contact(slot).address)
     }
 
-    /// What is to be sent of a contact. A removal of one that was deleted or has unsubscribed since we put it on the
-    /// list is done without a call.
-    pub(super) fn next_operation(
-        &mut self,
-        export: ExportId,
-        slot: ContactSlot,
-        row: Option<&crate::model::row::Row>,
-    ) -> Option<Operation> {
-        let operation = self.operation_for(export, slot, row);
-        let contact = self.export(export).members.contact(slot);
-        if operation != Some(Operation::Remove) || contact.in_flight.is_some() {
-            return operation;
-        }
-        let at = match contact.known {
+    /// Whether the vendor showed a contact as deleted or unsubscribed since we put it on the list: it is on none any more.
+    pub(super) fn left_by_itself(&self, export: ExportId, slot: ContactSlot) -> bool {
+        let at = match self.export(export).members.contact(slot).known {
             Known::On { at, .. } => at,
             Known::Unknown { since } => since,
-            Known::Off => return operation,
+            Known::Off => return false,
         };
-        let owner = contact.owner;
         // An import of ours may have revived it after it was shown, and the vendor's index is late.
         let certain_from = at.plus_ms(i64::try_from(self.catalog.timing.index_lag_ms).unwrap_or(i64::MAX));
-        if self.suppressed_at(export, slot).is_none_or(|shown_at| shown_at <= certain_from) {
-            return operation;
-        }
-        self.export_mut(export).members.set_known(slot, Known::Off);
-        self.due(export, owner);
-        None
+        self.suppressed_at(export, slot).is_some_and(|shown_at| shown_at > certain_from)
     }
 
     /// Whether an import of an export may leave now; asks for a reading where it may not.

@@ -10,10 +10,13 @@ pub mod catalog;
 pub mod dead_letter;
 pub mod event;
 pub mod hash;
+mod named;
 pub mod position;
 pub mod row;
 pub mod state;
 pub mod time;
+
+pub(crate) use named::named;
 
 /// A short text: profile ids, addresses, names of exports. Up to 24 bytes live without a heap allocation.
 pub type Text = compact_str::CompactString;

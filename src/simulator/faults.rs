@@ -8,84 +8,66 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use serde::Serialize;
 
-/// Declares the kinds once: their docs, their order in reports, and their words.
-macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// One kind of fault.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Fault {
-            $($(#[$doc])* $name,)*
-        }
+use crate::model::named;
 
-        impl Fault {
-            /// All kinds, in the order of reports.
-            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$name),*];
-
-            /// Its name in reports and traces.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $word,)*
-                }
-            }
-        }
-    };
-}
-
-faults! {
-    /// A request takes seconds instead of a fraction of one.
-    SlowRequest = "slow_request",
-    /// The vendor did what was asked, and its answer never came.
-    AnswerLost = "answer_lost",
-    /// The request never came to the vendor, and nobody knows.
-    RequestLost = "request_lost",
-    /// The connection breaks while the request is on its way, and it arrives all the same, later.
-    ArrivesLate = "arrives_late",
-    /// No connection could be made.
-    Unreachable = "unreachable",
-    /// 429 `throttled`, although the limit was kept.
-    Throttled = "throttled",
-    /// 429 `quota_exceeded`, although the day's calls are not spent: somebody else uses the key, or the counter is late.
-    QuotaDenied = "quota_denied",
-    /// 5xx, and the vendor did nothing.
-    ServerError = "server_error",
-    /// 5xx, and the vendor did what was asked.
-    ServerErrorExecuted = "server_error_executed",
-    /// 401: the access token is not accepted.
-    TokenRejected = "token_rejected",
-    /// Token store or token endpoint do not answer.
-    TokenUnavailable = "token_unavailable",
-    /// The token endpoint rotated the tokens, and its answer never came.
-    TokenAnswerLost = "token_answer_lost",
-    /// An activity takes many times what it usually takes.
-    SlowActivity = "slow_activity",
-    /// An activity ends as failed, timed out or cancelled, with some, none or all of its work done.
-    ActivityFails = "activity_fails",
-    /// A transaction takes seconds.
-    SlowCommit = "slow_commit",
-    /// A transaction is aborted: nothing of it happened, and the term ends.
-    CommitAborts = "commit_aborts",
-    /// A transaction comes to nothing, which is known only when its time is over: the term ends.
-    CommitTimesOut = "commit_times_out",
-    /// A transaction happened or did not, and nobody can tell: the term ends.
-    CommitUnanswered = "commit_unanswered",
-    /// A process dies at some instant.
-    Crash = "crash",
-    /// A process dies between two effects.
-    CrashAtEffect = "crash_at_effect",
-    /// A process is stopped in order and begins again.
-    Drain = "drain",
-    /// A process stands still for a while (SIGSTOP, a frozen machine), and goes on as if nothing had been.
-    Suspension = "suspension",
-    /// A process stands still between two effects: between commit and POST, or while it takes the shard over.
-    SuspensionAtEffect = "suspension_at_effect",
-    /// The shard is given to another process, although its owner lives; the owner hears of it in time, late or very late.
-    Rebalance = "rebalance",
-    /// The local wall clock is wrong.
-    ClockSkew = "clock_skew",
-    /// The local wall clock jumps while a term runs.
-    ClockJump = "clock_jump",
+named! {
+    /// One kind of fault.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Fault {
+        /// A request takes seconds instead of a fraction of one.
+        SlowRequest = "slow_request",
+        /// The vendor did what was asked, and its answer never came.
+        AnswerLost = "answer_lost",
+        /// The request never came to the vendor, and nobody knows.
+        RequestLost = "request_lost",
+        /// The connection breaks while the request is on its way, and it arrives all the same, later.
+        ArrivesLate = "arrives_late",
+        /// No connection could be made.
+        Unreachable = "unreachable",
+        /// 429 `throttled`, although the limit was kept.
+        Throttled = "throttled",
+        /// 429 `quota_exceeded`, although the day's calls are not spent: somebody else uses the key, or the counter is late.
+        QuotaDenied = "quota_denied",
+        /// 5xx, and the vendor did nothing.
+        ServerError = "server_error",
+        /// 5xx, and the vendor did what was asked.
+        ServerErrorExecuted = "server_error_executed",
+        /// 401: the access token is not accepted.
+        TokenRejected = "token_rejected",
+        /// Token store or token endpoint do not answer.
+        TokenUnavailable = "token_unavailable",
+        /// The token endpoint rotated the tokens, and its answer never came.
+        TokenAnswerLost = "token_answer_lost",
+        /// An activity takes many times what it usually takes.
+        SlowActivity = "slow_activity",
+        /// An activity ends as failed, timed out or cancelled, with some, none or all of its work done.
+        ActivityFails = "activity_fails",
+        /// A transaction takes seconds.
+        SlowCommit = "slow_commit",
+        /// A transaction is aborted: nothing of it happened, and the term ends.
+        CommitAborts = "commit_aborts",
+        /// A transaction comes to nothing, which is known only when its time is over: the term ends.
+        CommitTimesOut = "commit_times_out",
+        /// A transaction happened or did not, and nobody can tell: the term ends.
+        CommitUnanswered = "commit_unanswered",
+        /// A process dies at some instant.
+        Crash = "crash",
+        /// A process dies between two effects.
+        CrashAtEffect = "crash_at_effect",
+        /// A process is stopped in order and begins again.
+        Drain = "drain",
+        /// A process stands still for a while (SIGSTOP, a frozen machine), and goes on as if nothing had been.
+        Suspension = "suspension",
+        /// A process stands still between two effects: between commit and POST, or while it takes the shard over.
+        SuspensionAtEffect = "suspension_at_effect",
+        /// The shard is given to another process, although its owner lives; the owner hears of it in time, late or very late.
+        Rebalance = "rebalance",
+        /// The local wall clock is wrong.
+        ClockSkew = "clock_skew",
+        /// The local wall clock jumps while a term runs.
+        ClockJump = "clock_jump",
+    }
 }
 
 impl Fault {

@@ -52,6 +52,15 @@ pub struct WorldReport {
 /// From this many worlds on, everything that must happen in some world has to.
 const SWEEP_SEEDS: usize = 500;
 
+impl WorldReport {
+    /// A world of which nothing is known but that it failed.
+    #[must_use]
+    pub fn failed(failure: Failure) -> Self {
+        let (faults_reached, sometimes) = (BTreeMap::new(), Reached::default());
+        Self { failure: Some(failure), digest: 0, faults_reached, sometimes, virtual_ms: 0, trace: Vec::new() }
+    }
+}
+
 /// What became of all worlds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {

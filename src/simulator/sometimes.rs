@@ -5,105 +5,85 @@ use crate::engine::{
     Event,
     event::{CallResult, HoldReason},
 };
-use crate::model::{activity::ActivityState, batch::CutReason, call::CallKind, catalog::RemovalStrategy};
+use crate::model::{activity::ActivityState, batch::CutReason, call::CallKind, catalog::RemovalStrategy, named};
 
-/// Declares them once: their docs, their order in reports, and their words.
-macro_rules! sometimes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
-        /// One thing that must happen in some world.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Sometimes {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Sometimes {
-            /// All of them, in the order of reports.
-            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$name),*];
-
-            /// Its name in reports.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $word,)*
-                }
-            }
-        }
-    };
-}
-
-sometimes! {
-    /// An import whose answer was lost was found by its name.
-    BatchFoundByName = "batch_found_by_name",
-    /// An import that was not found was given up.
-    BatchGivenUp = "batch_given_up",
-    /// A removal whose answer was lost was sent once more, by the same term or the next.
-    RemovalRepeated = "removal_repeated",
-    /// A batch was sent again in halves.
-    SplitInHalves = "split_in_halves",
-    /// The vendor refused a row for good.
-    RowRefused = "row_refused",
-    /// Segments were routed no more.
-    SegmentsStopped = "segments_stopped",
-    /// The source was read again for segments that were routed anew.
-    Backfilled = "backfilled",
-    /// An activity completed.
-    ActivityCompleted = "activity_completed",
-    /// An activity ended badly.
-    ActivityEndedBadly = "activity_ended_badly",
-    /// Contact ids were looked up one by one.
-    LookUp = "look_up",
-    /// A list was paged through for its contacts' ids.
-    Scan = "scan",
-    /// An import joined contacts to a list that the vendor's index shows only later.
-    IndexLagged = "index_lagged",
-    /// A list was created.
-    ListCreated = "list_created",
-    /// Changes that cancelled each other were never sent.
-    Cancelled = "cancelled",
-    /// Fields of a contact that was on its list already were sent.
-    Updated = "updated",
-    /// An add was not sent, because its address has opted out or was deleted.
-    Suppressed = "suppressed",
-    /// A vendor was found not to give file names back.
-    NamesNotEchoed = "names_not_echoed",
-    /// The members that a list had before were read.
-    ExistingMembersRead = "existing_members_read",
-    /// Changes were parked while they waited.
-    Parked = "parked",
-    /// The day's calls were spent.
-    QuotaHeld = "quota_held",
-    /// The vendor said that the day's calls are spent, and we had not counted so many.
-    QuotaDeniedByVendor = "quota_denied_by_vendor",
-    /// One application made calls on both sides of a midnight.
-    MidnightCrossed = "midnight_crossed",
-    /// A request was not sent because its lease had ended.
-    TooLateToLeave = "too_late_to_leave",
-    /// A process slept longer than its lease with a call in hand, and did not send it.
-    ZombieHeldBack = "zombie_held_back",
-    /// A transaction of a process that had lost the shard was refused.
-    ZombieRefused = "zombie_refused",
-    /// A process lost the shard while it took it over.
-    ZombieInTakeover = "zombie_in_takeover",
-    /// A standby took over from another process.
-    StandbyTookOver = "standby_took_over",
-    /// A term began with batches of the one before still open.
-    TakeoverWithOpenBatches = "takeover_with_open_batches",
-    /// A term ended without a rebalance, and the same process began the next one.
-    BegunAgainWithoutRebalance = "begun_again_without_rebalance",
-    /// A term ended in order, with nothing in flight.
-    EndedInOrder = "ended_in_order",
-    /// Two processes ran a term at the same time, by their own belief.
-    TwoTermsAtOnce = "two_terms_at_once",
-    /// A request of a term that had ended came to the vendor.
-    OrphanArrived = "orphan_arrived",
-    /// A token was refreshed in good time or when it was due.
-    TokenRefreshed = "token_refreshed",
-    /// The vendor no longer accepted the refresh token, and a person signed in again.
-    TokenDead = "token_dead",
-    /// A partition of the source was found after the term had begun.
-    PartitionAdded = "partition_added",
-    /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
-    DeadLettered = "dead_lettered",
+named! {
+    /// One thing that must happen in some world.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Sometimes {
+        /// An import whose answer was lost was found by its name.
+        BatchFoundByName = "batch_found_by_name",
+        /// An import that was not found was given up.
+        BatchGivenUp = "batch_given_up",
+        /// A removal whose answer was lost was sent once more, by the same term or the next.
+        RemovalRepeated = "removal_repeated",
+        /// A batch was sent again in halves.
+        SplitInHalves = "split_in_halves",
+        /// The vendor refused a row for good.
+        RowRefused = "row_refused",
+        /// Segments were routed no more.
+        SegmentsStopped = "segments_stopped",
+        /// The source was read again for segments that were routed anew.
+        Backfilled = "backfilled",
+        /// An activity completed.
+        ActivityCompleted = "activity_completed",
+        /// An activity ended badly.
+        ActivityEndedBadly = "activity_ended_badly",
+        /// Contact ids were looked up one by one.
+        LookUp = "look_up",
+        /// A list was paged through for its contacts' ids.
+        Scan = "scan",
+        /// An import joined contacts to a list that the vendor's index shows only later.
+        IndexLagged = "index_lagged",
+        /// A list was created.
+        ListCreated = "list_created",
+        /// Changes that cancelled each other were never sent.
+        Cancelled = "cancelled",
+        /// Fields of a contact that was on its list already were sent.
+        Updated = "updated",
+        /// An add was not sent, because its address has opted out or was deleted.
+        Suppressed = "suppressed",
+        /// A vendor was found not to give file names back.
+        NamesNotEchoed = "names_not_echoed",
+        /// The members that a list had before were read.
+        ExistingMembersRead = "existing_members_read",
+        /// Changes were parked while they waited.
+        Parked = "parked",
+        /// The day's calls were spent.
+        QuotaHeld = "quota_held",
+        /// The vendor said that the day's calls are spent, and we had not counted so many.
+        QuotaDeniedByVendor = "quota_denied_by_vendor",
+        /// One application made calls on both sides of a midnight.
+        MidnightCrossed = "midnight_crossed",
+        /// A request was not sent because its lease had ended.
+        TooLateToLeave = "too_late_to_leave",
+        /// A process slept longer than its lease with a call in hand, and did not send it.
+        ZombieHeldBack = "zombie_held_back",
+        /// A transaction of a process that had lost the shard was refused.
+        ZombieRefused = "zombie_refused",
+        /// A process lost the shard while it took it over.
+        ZombieInTakeover = "zombie_in_takeover",
+        /// A standby took over from another process.
+        StandbyTookOver = "standby_took_over",
+        /// A term began with batches of the one before still open.
+        TakeoverWithOpenBatches = "takeover_with_open_batches",
+        /// A term ended without a rebalance, and the same process began the next one.
+        BegunAgainWithoutRebalance = "begun_again_without_rebalance",
+        /// A term ended in order, with nothing in flight.
+        EndedInOrder = "ended_in_order",
+        /// Two processes ran a term at the same time, by their own belief.
+        TwoTermsAtOnce = "two_terms_at_once",
+        /// A request of a term that had ended came to the vendor.
+        OrphanArrived = "orphan_arrived",
+        /// A token was refreshed in good time or when it was due.
+        TokenRefreshed = "token_refreshed",
+        /// The vendor no longer accepted the refresh token, and a person signed in again.
+        TokenDead = "token_dead",
+        /// A partition of the source was found after the term had begun.
+        PartitionAdded = "partition_added",
+        /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
+        DeadLettered = "dead_lettered",
+    }
 }
 
 /// How often each was reached.

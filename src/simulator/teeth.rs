@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::engine::planted::Bug;
+#[cfg(feature = "planted-bugs")]
+use crate::simulator::world::World;
 
 /// How many worlds live with each bug.
 pub const SEEDS: u64 = 500;
@@ -26,15 +28,16 @@ pub struct Bite {
     pub seeds: u64,
 }
 
-/// Lets worlds live with a bug; `live` gives the promise that a seed broke.
+/// Lets worlds live with a bug, on this thread.
 #[cfg(feature = "planted-bugs")]
-pub fn bite(bug: Bug, live: impl Fn(u64) -> Option<&'static str>) -> Bite {
+#[must_use]
+pub fn bite(bug: Bug) -> Bite {
     crate::engine::planted::plant(Some(bug));
     let mut found: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut first_seed = None;
     for seed in 0..SEEDS {
-        if let Some(promise) = live(seed) {
-            *found.entry(promise).or_default() += 1;
+        if let Some(failure) = World::life(seed, false).failure {
+            *found.entry(failure.promise).or_default() += 1;
             first_seed = first_seed.or(Some(seed));
         }
     }

@@ -12,6 +12,7 @@ mod tokens;
 mod transactions;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -266,6 +267,22 @@ impl World {
         };
         world.plan();
         Ok(world)
+    }
+
+    /// The whole life of a seed's world; a broken assumption in it is a failure like any other.
+    #[must_use]
+    pub fn life(seed: u64, keep_trace: bool) -> WorldReport {
+        let lived = catch_unwind(AssertUnwindSafe(|| Self::new(seed, keep_trace).map(|world| world.run(seed))));
+        match lived {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => WorldReport::failed(Failure::new(seed, "liveness", error.to_string())),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                let text = text.unwrap_or_else(|| "a broken assumption".to_owned());
+                WorldReport::failed(Failure::new(seed, "panicked", text))
+            }
+        }
     }
 
     /// Lets it live until it rests or a promise is broken.
