@@ -1,6 +1,7 @@
 //! The command line: one command a file, arguments → one library call → exit.
 
 pub mod demo;
+pub mod plan;
 pub mod produce;
 pub mod run;
 pub mod simulate;
@@ -30,6 +31,8 @@ pub enum Command {
     Validate(validate::Arguments),
     /// Look at what the stage keeps in Kafka.
     State(state::Arguments),
+    /// Tell what to expect of a load: freshness, calls, and whether it fits the limits.
+    Plan(plan::Arguments),
     /// See it work: Kafka, a simulated account and the stage in this one process.
     Demo(demo::Arguments),
     /// Serve a simulated Constant Contact account over HTTP.
@@ -59,6 +62,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Run(arguments) => run::execute(arguments),
         Command::Validate(arguments) => validate::execute(arguments),
         Command::State(arguments) => state::execute(arguments),
+        Command::Plan(arguments) => plan::execute(arguments),
         Command::Demo(arguments) => demo::execute(arguments),
         Command::Simulator(arguments) => simulator::execute(arguments),
         Command::Produce(arguments) => produce::execute(arguments),

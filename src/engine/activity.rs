@@ -26,7 +26,6 @@ use super::{
     limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
     membership::{ContactSlot, InFlight, Known, Member, MemberId},
     output::CommitId,
-    planner::{HOUR_MINUTES, minute_of},
     planted::{Bug, planted},
 };
 
@@ -70,6 +69,8 @@ pub(super) enum Stage {
         activity: ActivityId,
         next_poll: Mono,
         since: Mono,
+        /// When it was last read as still at work.
+        seen_at: Mono,
         /// No page of the account's activities showed it: it is read by itself.
         unlisted: bool,
     },
@@ -88,7 +89,7 @@ pub(super) enum Stage {
 
 impl Stage {
     pub(super) const fn running(activity: ActivityId, next_poll: Mono, since: Mono) -> Self {
-        Self::Running { activity, next_poll, since, unlisted: false }
+        Self::Running { activity, next_poll, since, seen_at: since, unlisted: false }
     }
 
     pub(super) const fn clearing(next_at: Mono, completed: bool) -> Self {
@@ -120,6 +121,8 @@ pub(super) struct Batch {
     pub(super) stage: Stage,
     /// By the vendor's clock: none of its activities is older.
     pub(super) opened_at: UnixMillis,
+    /// When its rows were counted as moved.
+    pub(super) counted_at: UnixMillis,
     pub(super) reason: CutReason,
     /// Not before this instant.
     pub(super) not_before: Mono,
@@ -135,6 +138,8 @@ pub(super) struct Batch {
     pub(super) haunted: BTreeSet<ContactSlot>,
     /// Contacts that its activity could not add to the list.
     pub(super) cannot_add: u64,
+    /// How long the vendor worked on its activities.
+    pub(super) vendor_ms: u64,
     /// The reading of suppressed contacts that may explain them.
     pub(super) reads_first: Option<u64>,
     /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
@@ -180,8 +185,14 @@ impl Engine {
             self.connections[usize::from(connection.0)].fences.entry(text_hash(&contact.address)).or_default();
         }
         state.rows_open += u64::from(count(cut.rows.len()));
-        self.connection_mut(connection).open_batches += 1;
         let rows = count(cut.rows.len());
+        let account = self.connection_mut(connection);
+        (account.open_batches, account.open_rows) = (account.open_batches + 1, account.open_rows + u64::from(rows));
+        self.application_mut(application).unsent += 1;
+        let opened_at = self.vendor_now(application, now);
+        let state = self.export_mut(cut.export);
+        state.hourly.add(opened_at, u64::from(rows));
+        state.record_due = true;
         self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
         let batch = Batch {
             name,
@@ -192,7 +203,8 @@ impl Engine {
             import: cut.import,
             ids: cut.ids,
             stage: if planted(Bug::SentBeforeCommit) { Stage::Ready } else { Stage::Opening },
-            opened_at: self.vendor_now(application, now),
+            opened_at,
+            counted_at: opened_at,
             reason: cut.reason,
             not_before: Mono(0),
             restored: false,
@@ -201,6 +213,7 @@ impl Engine {
             given_up: false,
             haunted: BTreeSet::new(),
             cannot_add: 0,
+            vendor_ms: 0,
             reads_first: None,
             carried: BTreeMap::new(),
         };
@@ -220,19 +233,29 @@ impl Engine {
             self.check_name(in_export, activity);
         }
         let Some(batch) = self.batches.get_mut(&number) else { return };
+        let rows = batch.rows.len() as u64;
+        let connection = self.exports[usize::from(in_export.0)].connection;
         if !activity.state.is_final() {
-            let next_poll = now.mono.plus_ms(poll_interval_ms(now, since));
-            batch.stage = Stage::running(activity.activity_id, next_poll, since);
+            // It was read beside others, perhaps long before its own end.
+            let done_at = since.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
+            let next_poll = now.mono.plus_ms(poll_interval_ms(now, since)).max(done_at);
+            let activity = activity.activity_id;
+            batch.stage = Stage::Running { activity, next_poll, since, seen_at: now.mono, unlisted: false };
             return;
         }
         let application = self.exports[usize::from(batch.export.0)].application;
         let vendor_now = self.applications[usize::from(application.0)].quota.vendor_time(now.mono);
         let ended_at = activity.completed_at.or(vendor_now.map(|(earliest, _)| earliest)).unwrap_or(now.wall);
         let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
+        batch.vendor_ms += took_ms;
         let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
-        let connection = self.exports[usize::from(export.0)].connection;
-        let learned = &mut self.connections[usize::from(connection.0)].activity_ms;
-        *learned = (*learned * 3 + took_ms.min(3_600_000)) / 4;
+        if activity.state == ActivityState::Completed
+            && let Some(created_at) = activity.created_at
+        {
+            let account = &mut self.connections[usize::from(connection.0)];
+            account.activity_time.learn(rows, created_at, ended_at);
+            account.suppression.keep_activity_time(account.activity_time.learned());
+        }
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
         // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an
         // import did is not known then: its rows are sent once more, and those counts tell.
@@ -322,6 +345,7 @@ impl Engine {
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
         let connection = &mut self.connections[usize::from(state.connection.0)];
         connection.open_batches = connection.open_batches.saturating_sub(1);
+        connection.open_rows = connection.open_rows.saturating_sub(batch.rows.len() as u64);
     }
 
     /// Settles ended batches, as far as the next transaction has room for their records.
@@ -362,7 +386,9 @@ impl Engine {
         let vendor_now = self.vendor_now(self.export(export).application, now);
         let (mut adds, mut updates, mut removals) = (0, 0, 0);
         let mut freshness_ms = Vec::new();
-        let (mut refused_rows, mut unknown) = (0, 0_u64);
+        let (mut applied_at, vendor_ms) = (vendor_now, batch.vendor_ms);
+        let (counted_at, rows) = (batch.counted_at, batch.rows.len() as u64);
+        let mut refused_rows = 0;
         let mut unexplained = batch.cannot_add;
         let restored = batch.restored;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
@@ -399,12 +425,12 @@ impl Engine {
                             Known::Off
                         }
                     };
+                    applied_at = *at;
                     freshness_ms.push(u32::try_from(at.since_ms(row.since)).unwrap_or(u32::MAX));
                     self.export_mut(export).members.set_known(row.slot, known);
                     self.settle_contact(export, row.slot, row.tokens, &row.touched);
                 }
                 Ending::Unknown => {
-                    unknown += 1;
                     if !(restored && planted(Bug::NoNetChangeAfterCrash)) {
                         self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
                     }
@@ -422,12 +448,12 @@ impl Engine {
             self.decide(now, export, slot);
         }
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
-        // What is unknown may have moved as well.
-        if moved + unknown > 0 {
-            self.count_rows(vendor_now, export, moved + unknown);
+        if matches!(*ending, Ending::NotDone) {
+            self.export_mut(export).hourly.give_back(counted_at, rows);
         }
         if moved > 0 {
-            self.emit(Event::Applied { export, adds, updates, removals, freshness_ms });
+            let at = applied_at;
+            self.emit(Event::Applied { export, adds, updates, removals, at, vendor_ms, freshness_ms });
         }
         if unexplained > 0 {
             self.emit(Event::CannotAddUnexplained { export, rows: unexplained });
@@ -539,14 +565,5 @@ impl Engine {
         for (other, slot) in deferred {
             self.decide(now, other, slot);
         }
-    }
-
-    fn count_rows(&mut self, vendor_now: UnixMillis, export: ExportId, rows: u64) {
-        let minute = minute_of(vendor_now);
-        let state = self.export_mut(export);
-        state.record_due = true;
-        // Only those that still count are kept, here and in the state.
-        state.rows_by_minute = state.rows_by_minute.split_off(&(minute - HOUR_MINUTES));
-        *state.rows_by_minute.entry(minute).or_default() += rows;
     }
 }

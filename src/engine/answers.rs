@@ -261,8 +261,8 @@ impl Engine {
             Outcome::Answered(Answer::Activity(activity)) => {
                 let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
                 let connection = self.exports[usize::from(export.0)].connection;
-                let expected = self.connections[usize::from(connection.0)].activity_ms.clamp(50, 600_000);
-                let next_poll = now.mono.plus_ms(expected);
+                let rows = batch.rows.len() as u64;
+                let next_poll = now.mono.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
                 if let Some(batch) = self.batches.get_mut(&number) {
                     batch.stage = Stage::running(activity.activity_id, next_poll, now.mono);
                 }

@@ -119,7 +119,7 @@ impl Engine {
                 if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
                     let state = self.export_mut(id);
                     state.list = state.list.or(record.list);
-                    state.rows_by_minute = record.rows_by_minute.into_iter().collect();
+                    state.hourly = super::hourly::HourlyRows::restored(&record.rows_by_minute);
                     if record.existing_read {
                         state.existing.restore_read();
                     }
@@ -133,6 +133,8 @@ impl Engine {
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
                     state.suppression.record = record;
+                    let (start_ms, row_us) = (record.activity_start_ms, record.activity_row_us);
+                    state.activity_time = super::activity_time::ActivityTime::restored(start_ms, row_us);
                 }
             }
             (StateKey::Suppressed { connection, bucket }, value) => {
@@ -274,7 +276,9 @@ impl Engine {
                 ApplicationState {
                     pacer: Pacer::new(application.calls_per_second),
                     quota: Quota::new(per_day, ledger, now.wall),
-                    busy: 0,
+                    price: super::price::Price::default(),
+                    overhead: super::price::Overhead::default(),
+                    unsent: 0,
                     held: None,
                 }
             })
@@ -378,7 +382,8 @@ impl Engine {
                 let position = carried.entry(contact.position.partition).or_insert(contact.position.offset);
                 *position = (*position).max(contact.position.offset);
             }
-            self.connection_mut(connection).open_batches += 1;
+            let account = self.connection_mut(connection);
+            (account.open_batches, account.open_rows) = (account.open_batches + 1, account.open_rows + rows.len() as u64);
             self.export_mut(export).rows_open += rows.len() as u64;
             let stage = match operation {
                 // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
@@ -398,6 +403,7 @@ impl Engine {
                 ids,
                 stage,
                 opened_at,
+                counted_at: opened_at,
                 reason: crate::model::batch::CutReason::Again,
                 not_before: self.first_call_at,
                 restored: true,
@@ -406,6 +412,7 @@ impl Engine {
                 given_up: false,
                 haunted: BTreeSet::new(),
                 cannot_add: 0,
+                vendor_ms: 0,
                 reads_first: None,
                 carried,
             };

@@ -175,103 +175,6 @@ impl Engine {
         }
     }
 
-    /// Polls and looks: what is already under way at the vendor.
-    fn follow(&mut self, now: Now) {
-        /// What one account's activities need.
-        #[derive(Clone, Default)]
-        struct Polls {
-            due: Option<Mono>,
-            first: Option<u64>,
-            count: u32,
-            unlisted: Option<u64>,
-        }
-        let mut polls = vec![Polls::default(); self.connections.len()];
-        let mut looks: Vec<(u64, Mono)> = Vec::new();
-        for (number, batch) in &self.batches {
-            match &batch.stage {
-                Stage::Running { next_poll, unlisted, .. } => {
-                    let polls = &mut polls[usize::from(self.export(batch.export).connection.0)];
-                    polls.due = Some(polls.due.map_or(*next_poll, |due| due.min(*next_poll)));
-                    polls.first = polls.first.or(Some(*number));
-                    polls.count += 1;
-                    if *unlisted && *next_poll <= now.mono {
-                        polls.unlisted = polls.unlisted.or(Some(*number));
-                    }
-                }
-                Stage::Looking(look) if !look.under_way => looks.push((*number, look.next_at)),
-                Stage::Clearing { next_at, under_way: false, .. } => looks.push((*number, *next_at)),
-                Stage::Looking(_)
-                | Stage::Clearing { .. }
-                | Stage::Opening
-                | Stage::Committing(_)
-                | Stage::Ready
-                | Stage::Posting
-                | Stage::Ended(_) => {}
-            }
-        }
-        for (id, polls) in self.connection_ids().zip(polls) {
-            let ghosts_due = self.ghosts_due(id);
-            let Some(due) = polls.due.into_iter().chain(ghosts_due).min() else {
-                if let Polling::NextPage(..) = self.connections[usize::from(id.0)].polling {
-                    self.connection_mut(id).polling = Polling::Idle;
-                }
-                continue;
-            };
-            let next_page = match &self.connections[usize::from(id.0)].polling {
-                Polling::Idle => None,
-                Polling::UnderWay => continue,
-                Polling::NextPage(cursor, page) => Some((cursor.clone(), *page)),
-            };
-            if due > now.mono && next_page.is_none() {
-                self.wake_at(due);
-                continue;
-            }
-            let Some(permit) = self.permit(now, id, 0) else { continue };
-            self.connection_mut(id).polling = Polling::UnderWay;
-            if let Some((cursor, page)) = next_page {
-                self.call(now, id, permit, Request::Activities { cursor: Some(cursor) }, Purpose::PollAll(id, page));
-                continue;
-            }
-            // One that no page showed, or the only one, is read by itself.
-            let looks = ghosts_due.is_some_and(|at| at <= now.mono);
-            let alone = if looks { None } else { polls.unlisted.or(polls.first.filter(|_| polls.count == 1)) };
-            match alone.and_then(|number| Some((number, self.running_activity(number)?))) {
-                Some((number, activity_id)) => {
-                    self.call(now, id, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
-                }
-                None => self.call(now, id, permit, Request::Activities { cursor: None }, Purpose::PollAll(id, 0)),
-            }
-        }
-        for (number, next_at) in looks {
-            if next_at > now.mono {
-                self.wake_at(next_at);
-                continue;
-            }
-            let Some(batch) = self.batches.get(&number) else { continue };
-            let connection = self.export(batch.export).connection;
-            let Some(permit) = self.permit(now, connection, 0) else { continue };
-            let (cursor, purpose) = match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
-                Some(Stage::Looking(look)) => {
-                    look.under_way = true;
-                    (look.cursor.clone(), Purpose::Look(number))
-                }
-                Some(Stage::Clearing { under_way, cursor, .. }) => {
-                    *under_way = true;
-                    (cursor.clone(), Purpose::Clear(number))
-                }
-                Some(_) | None => continue,
-            };
-            self.call(now, connection, permit, Request::Activities { cursor }, purpose);
-        }
-    }
-
-    fn running_activity(&self, number: u64) -> Option<crate::model::ActivityId> {
-        match self.batches.get(&number).map(|batch| &batch.stage) {
-            Some(Stage::Running { activity, .. }) => Some(*activity),
-            Some(_) | None => None,
-        }
-    }
-
     fn post_batches(&mut self, now: Now) {
         let ready: Vec<u64> =
             self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Ready)).map(|(number, _)| *number).collect();
@@ -284,7 +187,9 @@ impl Engine {
                 self.wake_at(at);
                 continue;
             }
-            if self.export(export).held.is_some() {
+            // These two keep batches from being cut: one that was cut is counted already.
+            let cut_anyway = [HoldReason::ProfilesPerHour, HoldReason::QuotaSpent];
+            if self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason)) {
                 continue;
             }
             if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
@@ -301,7 +206,11 @@ impl Engine {
                 }
             }
             let Some(permit) = self.permit(now, connection, LANE_CALLS) else { continue };
+            let vendor_now = self.vendor_now(self.export(export).application, now);
             let Some(batch) = self.batches.get_mut(&number) else { continue };
+            // Its rows move now, whenever it was cut.
+            let (rows, counted_at) = (batch.rows.len() as u64, std::mem::replace(&mut batch.counted_at, vendor_now));
+            self.exports[usize::from(export.0)].hourly.count_again(counted_at, vendor_now, rows);
             batch.stage = Stage::Posting;
             let request = match &batch.import {
                 Some(rows) => Request::Import { name: batch.name.clone(), lists: vec![batch.list], rows: rows.clone() },
@@ -454,7 +363,7 @@ impl Engine {
                 return None;
             }
         };
-        let lane_calls = state.quota.lane(lane_calls);
+        let lane_calls = state.quota.lane(now.mono, lane_calls);
         match state.quota.charge(now, deadline_ms, lane_calls) {
             Ok(charge) => Some(Permit { slot, charge }),
             Err(reason) => {
@@ -481,6 +390,11 @@ impl Engine {
         let call = CallId(self.next_call);
         let application = self.catalog.connection(connection).application;
         let kind = request.kind();
+        let overhead = &mut self.application_mut(application).overhead;
+        overhead.make();
+        if matches!(kind, CallKind::Import | CallKind::Remove | CallKind::LookUp | CallKind::Scan) {
+            overhead.plan(1.0);
+        }
         let handed_over = now.mono;
         self.calls.insert(call, CallInFlight { purpose, kind, application, connection, permit, handed_over });
         self.outputs.push_back(Output::Call(Call {

@@ -125,6 +125,8 @@ pub struct Queue {
     pub live: usize,
     /// Their bytes.
     pub bytes: usize,
+    /// Sum of the instants at which they began to wait, in milliseconds.
+    queued_at_ms: u128,
 }
 
 impl Queue {
@@ -133,12 +135,20 @@ impl Queue {
         self.entries.push_back((slot, sequence, queued_at));
         self.live += 1;
         self.bytes += bytes;
+        self.queued_at_ms += u128::from(queued_at.0);
+    }
+
+    /// How long the changes have waited, added up, in milliseconds.
+    #[must_use]
+    pub fn waited_ms(&self, now: Mono) -> u128 {
+        (u128::from(now.0) * self.live as u128).saturating_sub(self.queued_at_ms)
     }
 
     /// A change in it was cancelled, or moved elsewhere.
-    pub fn dropped(&mut self, bytes: usize) {
+    pub fn dropped(&mut self, bytes: usize, queued_at: Mono) {
         self.live -= 1;
         self.bytes -= bytes;
+        self.queued_at_ms -= u128::from(queued_at.0);
         if self.live == 0 {
             self.entries.clear();
         }

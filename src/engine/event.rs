@@ -77,6 +77,10 @@ pub enum Event {
         updates: u32,
         /// How many left the list.
         removals: u32,
+        /// When the activity ended, by the vendor's clock.
+        at: UnixMillis,
+        /// How long the vendor worked for them, in all their activities.
+        vendor_ms: u64,
         /// For each applied row, milliseconds from its record's timestamp to the activity's end.
         freshness_ms: Vec<u32>,
     },

@@ -173,7 +173,7 @@ impl Engine {
         self.forget_left(&mut changes);
         let mut ledgers = Vec::new();
         for index in 0..self.applications.len() {
-            if let Some(record) = self.applications[index].quota.reservation() {
+            if let Some(record) = self.applications[index].quota.reservation(now.mono) {
                 let application: ClientIdHash = self.catalog.applications[index].client_id_hash;
                 changes.push(StateChange { key: StateKey::Ledger { application }, value: Some(StateValue::Ledger(record)) });
                 ledgers.push((index, record));
@@ -188,7 +188,7 @@ impl Engine {
             if std::mem::take(&mut state.record_due) {
                 let record = ExportRecord {
                     list: state.list,
-                    rows_by_minute: state.rows_by_minute.iter().map(|(minute, rows)| (*minute, *rows)).collect(),
+                    rows_by_minute: state.hourly.by_minute(),
                     existing_read: state.existing.is_read(),
                 };
                 state.existing.take_records(&name, &mut changes);

@@ -14,8 +14,11 @@ pub const IMPORT_BYTES_MAX: usize = 3_990_000;
 pub const REMOVAL_IDS_MAX: usize = 500;
 /// Contacts on one page of a listing (vendor, `limit`).
 pub const PAGE_CONTACTS: u64 = 500;
-/// Batches of one connection that may be open at once.
-pub const OPEN_BATCHES_MAX: usize = 12;
+/// Batches of one connection that may be open at once: the vendor queues 1,000 activities of an account, those of others
+/// among them.
+pub const OPEN_BATCHES_MAX: usize = 900;
+/// Rows in open batches of one connection; nothing more is cut above.
+pub const OPEN_ROWS_MAX: u64 = 2_000_000;
 /// Changes that wait, over all exports; reading pauses above.
 pub const CHANGES_WAITING_MAX: usize = 300_000;
 /// Reading goes on below.
@@ -47,10 +50,16 @@ pub const LANE_CALLS: u32 = 100;
 pub const PROTECTED_BUCKET: usize = 10_000;
 /// A change waits at least this long for others that go with it.
 pub const LINGER_MIN_MS: u64 = 1_000;
-/// A change waits at most this long while calls are left.
-pub const LINGER_MAX_MS: u64 = 600_000;
-/// Calls that may be spent ahead of an even spread over the day before batches are cut more rarely.
-pub const CALLS_AHEAD: u64 = 500;
+/// So long before the vendor's midnight no call of the day is kept back any more.
+pub const DAY_END_MS: u64 = 600_000;
+/// Batches that are cut and not sent yet, in seconds of the key's pace: cutting earlier would only fence contacts.
+pub const UNSENT_SECONDS: u32 = 2;
+/// How often in a mean time between two calls an account's activities are read at the latest.
+pub const CONFIRM_CALLS: u64 = 20;
+/// They are read at the latest this long after they should have ended.
+pub const CONFIRM_MAX_MS: u64 = 1_200_000;
+/// What a second of an unread row counts beside one of a waiting change.
+pub const UNREAD_WEIGHT: f64 = 0.03;
 /// The new day of the quota opens this long after midnight of the vendor's clock.
 pub const MIDNIGHT_GUARD_MS: i64 = 30_000;
 /// Dirty members and settled records wait at most this long for a transaction.
@@ -72,6 +81,10 @@ pub const CUSTOM_CHARACTERS_MAX: usize = 255;
 
 /// Imports leave within this time of the beginning of the last complete reading of deleted and unsubscribed contacts.
 pub const SUPPRESSION_FRESH_MS: u64 = 900_000;
+/// Where many accounts share few calls, each is read for one in so many of them,
+pub const SUPPRESSION_CALLS: u64 = 20;
+/// and at the latest after this long.
+pub const SUPPRESSION_FRESH_MAX_MS: u64 = 3_600_000;
 /// How far before the last reading the next one begins: the vendor's index may be late.
 pub const SUPPRESSION_OVERLAP_MS: i64 = 900_000;
 /// A suppressed contact that is wanted is looked up this long after the vendor showed it so.

@@ -21,6 +21,7 @@ pub mod planted;
 
 mod ack;
 mod activity;
+mod activity_time;
 mod answers;
 mod backfill;
 mod begin;
@@ -29,11 +30,14 @@ mod coalescer;
 mod existing;
 mod few;
 mod ghosts;
+mod hourly;
 mod journal;
 mod membership;
 mod pacer;
 mod parking;
 mod planner;
+mod polls;
+mod price;
 mod quota;
 mod removal;
 mod route;
@@ -128,8 +132,12 @@ struct Drain {
 struct ApplicationState {
     pacer: Pacer,
     quota: Quota,
-    /// Groups of changes that wait for its calls, a removal counted twice.
-    busy: u64,
+    /// What a call of it costs.
+    price: price::Price,
+    /// Calls beyond those that flushes were planned with.
+    overhead: price::Overhead,
+    /// Batches that are cut and not sent yet.
+    unsent: u32,
     /// Until when, and why, it makes no calls.
     held: Option<(HoldReason, Mono)>,
 }
@@ -155,8 +163,12 @@ struct ConnectionState {
     suppression: suppression::Suppression,
     /// When its activities are looked through for batches that were given up.
     ghosts_at: Mono,
-    /// What its activities take, learned: milliseconds for a start and for each 1,000 rows, as one mean.
-    activity_ms: u64,
+    /// Rows in them.
+    open_rows: u64,
+    /// What its activities take, learned.
+    activity_time: activity_time::ActivityTime,
+    /// Nothing more is begun before what runs was read: one activity waits for another.
+    gated: bool,
 }
 
 type FenceHasher = std::hash::BuildHasherDefault<xxhash_rust::xxh3::Xxh3Default>;
@@ -184,9 +196,11 @@ struct ExportState {
     /// Members of the list as the vendor last showed them, ours or not.
     members_shown: u64,
     held: Option<(HoldReason, Mono)>,
-    /// Rows that may have moved, by minute of the vendor's clock: those of the last 60.
-    rows_by_minute: BTreeMap<i64, u64>,
+    /// Rows that were sent in the last 60 minutes.
+    hourly: hourly::HourlyRows,
     rows_open: u64,
+    /// How often changes begin to wait: adds and updates, and removals.
+    arrivals: [price::ArrivalRate; 2],
     cancelled: u32,
     record_due: bool,
     /// Members whose empty record is forgotten once the watermark has passed it.
@@ -357,6 +371,16 @@ impl Engine {
     }
 }
 
+impl ApplicationState {
+    /// Whether so many calls may go for something that waiting does not make cheaper: half of an even share is kept for
+    /// what it does.
+    fn affords(&self, now: Now, calls: f64) -> bool {
+        let (Some(left), Some(limit)) = (self.quota.left(), self.quota.limit()) else { return true };
+        let kept = f64::from(limit) / 2.0 * self.quota.day_left_ms(now.mono) as f64 / 86_400_000.0;
+        f64::from(left) - calls >= kept
+    }
+}
+
 impl ConnectionState {
     fn new() -> Self {
         Self {
@@ -371,7 +395,9 @@ impl ConnectionState {
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
             ghosts_at: Mono(0),
-            activity_ms: 2_000,
+            open_rows: 0,
+            activity_time: activity_time::ActivityTime::default(),
+            gated: false,
         }
     }
 }
@@ -398,8 +424,9 @@ impl ExportState {
             list_conflict: false,
             members_shown: 0,
             held: None,
-            rows_by_minute: BTreeMap::new(),
+            hourly: hourly::HourlyRows::default(),
             rows_open: 0,
+            arrivals: <[price::ArrivalRate; 2]>::default(),
             cancelled: 0,
             record_due: false,
             leaving: BTreeSet::new(),

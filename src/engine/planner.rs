@@ -1,36 +1,48 @@
 //! What to cut into batches now, and why.
 //!
-//! Why: contacts per call are cheap and calls per day are scarce. While the day's calls are ahead of an even spread a
-//! change waits a second for others; when they are not, groups wait as long as their share of the calls left asks.
+//! Why: contacts per call are cheap and calls per day are scarce. A group (one export's adds and updates, or its removals)
+//! goes when the waiting of its changes outweighs what a call costs (see `price`), when a batch is full, or when its oldest
+//! change has waited as long as fairness allows. Of several that are ready, the one with the most waiting a call goes first.
 
 use std::sync::Arc;
 
 use crate::model::{
     batch::{CutReason, ImportRows, Operation},
-    catalog::ExportId,
+    catalog::{ApplicationId, ExportId},
     hash::text_hash,
-    time::{Now, UnixMillis},
+    time::{Mono, Now},
 };
 
 use super::{
     Engine,
-    activity::{BatchRow, Cut},
+    activity::{BatchRow, Cut, Stage},
     coalescer::{Queue, Waiting},
     event::HoldReason,
     limits::{
-        CALLS_AHEAD, IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MAX_MS, LINGER_MIN_MS, OPEN_BATCHES_MAX,
-        REMOVAL_IDS_MAX, count,
+        IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX, REMOVAL_IDS_MAX,
+        UNSENT_SECONDS, count,
     },
     membership::ContactSlot,
+    price::{Demand, Price},
     removal::Finding,
 };
 
-/// The window of the hourly ceiling, in whole minutes.
-pub(super) const HOUR_MINUTES: i64 = 60;
+/// One export's changes in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Group {
+    export: ExportId,
+    operation: Operation,
+}
 
-/// The minute that an instant lies in.
-pub(super) const fn minute_of(at: UnixMillis) -> i64 {
-    at.0.div_euclid(60_000)
+/// What becomes of a group now.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    /// It goes: why, and how many waiting-seconds it saves for each call.
+    Goes(CutReason, f64),
+    /// It waits until then, if nothing else comes.
+    Waits(Mono),
+    /// It has nothing to send.
+    Empty,
 }
 
 impl Engine {
@@ -39,27 +51,139 @@ impl Engine {
         if self.drain.is_some() {
             return;
         }
-        for application in &mut self.applications {
-            application.busy = 0;
-        }
-        for export in &self.exports {
-            let groups = u64::from(export.imports.live > 0) + 2 * u64::from(export.removals.live() > 0);
-            if let Some(application) = self.applications.get_mut(usize::from(export.application.0)) {
-                application.busy += groups;
-            }
-        }
+        self.solve_prices(now);
+        self.look_at_open();
+        let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
             self.tidy(now, export);
-            if !self.may_cut(now, export) {
-                continue;
+            if self.may_cut(now, export) {
+                may_cut.push(export);
             }
-            let may_import = self.export(export).imports.live == 0 || self.may_import(now, export);
-            while may_import && let Some(reason) = self.import_ready(now, export) {
-                if !self.cut_imports(now, export, reason) {
-                    break;
+        }
+        let mut ready: Vec<(f64, Group, CutReason)> = Vec::new();
+        for export in may_cut {
+            for operation in [Operation::Import, Operation::Remove] {
+                let group = Group { export, operation };
+                if let Some((worth, reason)) = self.goes(now, group) {
+                    ready.push((worth, group, reason));
                 }
             }
-            self.plan_removals(now, export);
+        }
+        while let Some(best) = (0..ready.len()).max_by(|a, b| ready[*a].0.total_cmp(&ready[*b].0).then(b.cmp(a))) {
+            let (_, group, reason) = ready[best];
+            // Whoever has cut may be ready for more.
+            let again = self.cut_group(now, group, reason) && self.may_cut(now, group.export);
+            match self.goes(now, group).filter(|_| again) {
+                Some((worth, reason)) => ready[best] = (worth, group, reason),
+                None => {
+                    ready.swap_remove(best);
+                }
+            }
+        }
+    }
+
+    /// Solves the price of each key whose time it is.
+    fn solve_prices(&mut self, now: Now) {
+        for index in 0..self.applications.len() {
+            if !self.applications[index].price.is_due(now.mono) {
+                continue;
+            }
+            let application = ApplicationId(u16::try_from(index).unwrap_or(u16::MAX));
+            let mut demands = Vec::new();
+            let mut each = 0.0;
+            for export in self.export_ids().filter(|export| self.export(*export).application == application).collect::<Vec<_>>() {
+                let weight = f64::from(self.catalog.export(export).weight);
+                let calls = self.removal_calls_usual(export);
+                let state = self.export_mut(export);
+                let [adds, removals] = &mut state.arrivals;
+                demands.push(Demand { per_second: adds.per_second(now.mono), weight, calls: 1.0 });
+                let per_second = removals.per_second(now.mono);
+                match calls {
+                    Some(calls) => demands.push(Demand { per_second, weight, calls }),
+                    // A look-up is one call for each change, whenever it is made.
+                    None => each += per_second,
+                }
+            }
+            let quota = &self.applications[index].quota;
+            // Before the term's first answer nobody knows how much of the day is left; one call alone goes then anyway.
+            let budget = quota.left().filter(|_| quota.knows_clock()).map(|left| {
+                let left = f64::from(left.saturating_sub(quota.lane(now.mono, LANE_CALLS)));
+                let per_second = left * 1_000.0 / (quota.day_left_ms(now.mono).max(1_000) as f64);
+                (per_second - each).max(per_second / 2.0) * (1.0 - self.applications[index].overhead.share())
+            });
+            self.applications[index].price = Price::solve(now.mono, &demands, budget);
+        }
+    }
+
+    fn goes(&mut self, now: Now, group: Group) -> Option<(f64, CutReason)> {
+        match self.judge(now, group) {
+            Verdict::Goes(reason, worth) => Some((worth, reason)),
+            Verdict::Waits(until) => {
+                self.wake_at(until);
+                None
+            }
+            Verdict::Empty => None,
+        }
+    }
+
+    /// Whether a group goes now.
+    fn judge(&self, now: Now, group: Group) -> Verdict {
+        let state = self.export(group.export);
+        let removals = &state.removals;
+        let queues: &[&Queue] = match group.operation {
+            Operation::Import => &[&state.imports],
+            Operation::Remove => &[&removals.unfound, &removals.found],
+        };
+        let live: usize = queues.iter().map(|queue| queue.live).sum();
+        let Some(oldest) = queues.iter().filter_map(|queue| queue.oldest()).min() else { return Verdict::Empty };
+        if live == 0 {
+            return Verdict::Empty;
+        }
+        let weight = f64::from(self.catalog.export(group.export).weight);
+        let waited_ms: u128 = queues.iter().map(|queue| queue.waited_ms(now.mono)).sum();
+        let waited_s = weight * waited_ms as f64 / 1_000.0;
+        let (calls, full) = match group.operation {
+            Operation::Import if state.imports.live >= IMPORT_ROWS_MAX => (1.0, Some(CutReason::Rows)),
+            Operation::Import if state.imports.bytes >= IMPORT_BYTES_MAX => (1.0, Some(CutReason::Bytes)),
+            Operation::Import => (1.0, None),
+            Operation::Remove if !matches!(state.finding, Finding::Idle) => return Verdict::Empty,
+            Operation::Remove => {
+                let full = removals.unfound.live == 0 && removals.found.live >= REMOVAL_IDS_MAX;
+                (self.removal_calls(group.export), full.then_some(CutReason::Rows))
+            }
+        };
+        let worth = waited_s / calls;
+        if let Some(reason) = full {
+            return Verdict::Goes(reason, worth);
+        }
+        let linger = oldest.plus_ms(LINGER_MIN_MS);
+        if linger > now.mono {
+            return Verdict::Waits(linger);
+        }
+        let key = &self.applications[usize::from(state.application.0)];
+        let price = &key.price;
+        // Waiting saves none of the calls that look each address up: it only keeps them for others.
+        let each = group.operation == Operation::Remove && self.looks_up_each(group.export) && key.affords(now, calls);
+        if worth >= price.waiting_seconds || each {
+            return Verdict::Goes(CutReason::Price, worth);
+        }
+        let fair = oldest.plus_ms((price.wait_max_s * 1_000.0).min(1e12) as u64);
+        if fair <= now.mono {
+            return Verdict::Goes(CutReason::Age, worth);
+        }
+        let missing_ms = (price.waiting_seconds * calls - waited_s) * 1_000.0 / (weight * live as f64);
+        Verdict::Waits(fair.min(now.mono.plus_ms(missing_ms.ceil().clamp(1.0, 1e12) as u64)))
+    }
+
+    /// Cuts one batch of a group, or begins what it needs. False when it can do no more now.
+    fn cut_group(&mut self, now: Now, group: Group, reason: CutReason) -> bool {
+        match group.operation {
+            Operation::Import => self.may_import(now, group.export) && self.cut_imports(now, group.export, reason),
+            Operation::Remove => {
+                self.cut_removals(now, group.export);
+                self.begin_finding(now, group.export);
+                false
+            }
         }
     }
 
@@ -85,8 +209,8 @@ impl Engine {
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
     fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
-        let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !waits
+        let waits = state.imports.live + state.removals.live();
+        if waits == 0
             || !state.routed
             || state.list.is_none()
             || state.held.is_some()
@@ -95,76 +219,86 @@ impl Engine {
         {
             return false;
         }
-        let connection = &self.connections[usize::from(state.connection.0)];
-        let application = &self.applications[usize::from(state.application.0)];
-        if application.held.is_some() || connection.held.is_some() || connection.open_batches >= OPEN_BATCHES_MAX {
+        let (connection, application) = (state.connection, state.application);
+        let account = &self.connections[usize::from(connection.0)];
+        let key = &self.applications[usize::from(application.0)];
+        if key.held.is_some()
+            || account.held.is_some()
+            || account.gated
+            || account.open_batches >= OPEN_BATCHES_MAX
+            || account.open_rows >= OPEN_ROWS_MAX
+        {
+            return false;
+        }
+        let unsent = key.unsent;
+        let pace = self.catalog.application(application).calls_per_second.unwrap_or(u32::MAX);
+        if unsent >= pace.saturating_mul(UNSENT_SECONDS) {
             return false;
         }
         // A batch that cannot be sent today would fence its contacts until tomorrow.
-        let quota = &application.quota;
-        if !quota.has_left(now, quota.lane(LANE_CALLS)) {
-            let until = quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000)).max(now.mono.plus_ms(1_000));
-            self.export_mut(export).held = Some((HoldReason::QuotaSpent, until));
-            self.wake_at(until);
+        let quota = &self.applications[usize::from(application.0)].quota;
+        if !quota.has_left(now, quota.lane(now.mono, LANE_CALLS).saturating_add(unsent)) {
+            if unsent == 0 {
+                let until = quota.more_at(now.mono).max(now.mono.plus_ms(1_000));
+                self.export_mut(export).held = Some((HoldReason::QuotaSpent, until));
+                self.wake_at(until);
+            }
             return false;
         }
-        let allowed = self.rows_allowed(now, export);
-        if allowed == 0 {
-            let again = now.mono.plus_ms(60_000);
+        let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
+        // What goes together waits together: a part of it would cost a call of its own.
+        let vendor_now = self.vendor_now(application, now);
+        let rows = (waits.min(IMPORT_ROWS_MAX) as u64).min(max);
+        let wait_ms = self.export(export).hourly.fits_in_ms(vendor_now, rows, max);
+        if wait_ms > 0 {
+            let again = now.mono.plus_ms(wait_ms);
             self.export_mut(export).held = Some((HoldReason::ProfilesPerHour, again));
             self.wake_at(again);
         }
-        allowed > 0
+        wait_ms == 0
+    }
+
+    /// What is open: batches that are cut and not sent yet, and accounts that had better be read before more is begun.
+    fn look_at_open(&mut self) {
+        for key in &mut self.applications {
+            key.unsent = 0;
+        }
+        for account in &mut self.connections {
+            account.gated = false;
+        }
+        for batch in self.batches.values() {
+            let state = &self.exports[usize::from(batch.export.0)];
+            match &batch.stage {
+                Stage::Opening | Stage::Committing(_) | Stage::Ready if !batch.restored => {
+                    self.applications[usize::from(state.application.0)].unsent += 1;
+                }
+                Stage::Running { since, seen_at, .. } => {
+                    let account = &mut self.connections[usize::from(state.connection.0)];
+                    let age_ms = seen_at.since_ms(*since);
+                    let time = &account.activity_time;
+                    account.gated |= time.is_serial() || time.is_overdue(batch.rows.len() as u64, age_ms);
+                }
+                Stage::Opening
+                | Stage::Committing(_)
+                | Stage::Ready
+                | Stage::Posting
+                | Stage::Looking(_)
+                | Stage::Clearing { .. }
+                | Stage::Ended(_) => {}
+            }
+        }
     }
 
     /// Rows that the hourly ceiling still allows.
     fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
-        let state = self.export(export);
-        let used = self.rows_last_hour(now, export) + state.rows_open;
-        usize::try_from(max.saturating_sub(used)).unwrap_or(usize::MAX)
+        usize::try_from(max.saturating_sub(self.rows_last_hour(now, export))).unwrap_or(usize::MAX)
     }
 
-    /// Rows of completed activities in the last 60 minutes; the minute that began an hour ago counts whole.
+    /// Rows that were sent in the last 60 minutes.
     pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
         let state = self.export(export);
-        let from = minute_of(self.vendor_now(state.application, now)) - HOUR_MINUTES;
-        state.rows_by_minute.range(from..).map(|(_, rows)| rows).sum()
-    }
-
-    /// How long a change waits for others, at what a call costs now.
-    fn linger_ms(&self, now: Now, export: ExportId) -> u64 {
-        let application = self.export(export).application;
-        let quota = &self.applications[usize::from(application.0)].quota;
-        let (Some(left), Some(limit)) = (quota.left(), quota.limit()) else { return LINGER_MIN_MS };
-        let day_left_ms = quota.day_left_ms(now.mono);
-        let even = u64::from(limit) * day_left_ms / 86_400_000;
-        let usable = u64::from(left.saturating_sub(LANE_CALLS));
-        if usable + CALLS_AHEAD.min(u64::from(limit) / 20) >= even && usable > CALLS_AHEAD.min(u64::from(limit) / 20) {
-            return LINGER_MIN_MS;
-        }
-        let busy = self.applications[usize::from(application.0)].busy;
-        (2 * busy.max(1) * day_left_ms / usable.max(1)).clamp(LINGER_MIN_MS, LINGER_MAX_MS)
-    }
-
-    pub(super) fn ready(&mut self, now: Now, export: ExportId, queue: impl Fn(&Engine) -> &Queue) -> bool {
-        let Some(oldest) = queue(self).oldest() else { return false };
-        let due = oldest.plus_ms(self.linger_ms(now, export));
-        if due > now.mono {
-            self.wake_at(due);
-        }
-        due <= now.mono
-    }
-
-    fn import_ready(&mut self, now: Now, export: ExportId) -> Option<CutReason> {
-        let state = self.export(export);
-        if state.imports.live >= IMPORT_ROWS_MAX {
-            return Some(CutReason::Rows);
-        }
-        if state.imports.bytes >= IMPORT_BYTES_MAX {
-            return Some(CutReason::Bytes);
-        }
-        self.ready(now, export, |engine| &engine.export(export).imports).then_some(CutReason::Age)
+        state.hourly.rows(self.vendor_now(state.application, now))
     }
 
     /// Cuts one import. False when nothing could be cut, or no more may be.
@@ -208,8 +342,7 @@ impl Engine {
         };
         let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), reason };
         self.open_batch(now, list, cut);
-        let connection = self.export(export).connection;
-        self.connections[usize::from(connection.0)].open_batches < OPEN_BATCHES_MAX && self.rows_allowed(now, export) > 0
+        true
     }
 
     /// A contact that another export's activity holds waits for that fence, outside its queue.
@@ -260,32 +393,8 @@ impl Engine {
             if rows.is_empty() {
                 return;
             }
-            let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Age };
+            let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Price };
             self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
-        }
-    }
-
-    fn plan_removals(&mut self, now: Now, export: ExportId) {
-        let state = self.export(export);
-        let many = state.removals.found.live >= REMOVAL_IDS_MAX;
-        match state.finding {
-            // Nothing leaves the list while it is paged through: a page that shifts could hide a member.
-            Finding::Scanning { .. } => return,
-            Finding::LookingUp { .. } => {
-                if many {
-                    self.cut_removals(now, export);
-                }
-                return;
-            }
-            Finding::Idle => {}
-        }
-        let found = self.ready(now, export, |engine| &engine.export(export).removals.found);
-        let unfound = self.ready(now, export, |engine| &engine.export(export).removals.unfound);
-        if many || found || unfound {
-            self.cut_removals(now, export);
-        }
-        if unfound {
-            self.begin_finding(now, export);
         }
     }
 

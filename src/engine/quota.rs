@@ -7,7 +7,7 @@ use crate::model::{
     time::{Mono, Now, UnixMillis, UtcDay},
 };
 
-use super::limits::{CALLS_RESERVED, CLOCK_CALLS, LEASE_MS, MIDNIGHT_GUARD_MS, WALL_SKEW_MS};
+use super::limits::{CALLS_RESERVED, CLOCK_CALLS, DAY_END_MS, LEASE_MS, MIDNIGHT_GUARD_MS, WALL_SKEW_MS};
 use super::planted::{Bug, planted};
 
 /// What the vendor's clock showed, and when: a `Date` has whole seconds and was written between sending and reading.
@@ -90,6 +90,12 @@ impl Quota {
         })
     }
 
+    /// Whether an answer of this term told the vendor's time.
+    #[must_use]
+    pub fn knows_clock(&self) -> bool {
+        self.reading.is_some()
+    }
+
     /// An answer carried the vendor's time.
     pub fn read_clock(&mut self, date: UnixMillis, sent: Mono, read: Mono) {
         let spread = |reading: &Reading, now: Mono| now.since_ms(reading.sent) - now.since_ms(reading.read);
@@ -127,10 +133,34 @@ impl Quota {
         Some(now.plus_ms(self.day.next().start().plus_ms(MIDNIGHT_GUARD_MS).since_ms(earliest)))
     }
 
-    /// How many calls a lane of `calls` keeps back of this day: no more than a twentieth of it.
+    /// When there may be more calls for batches than now: as the day ends and nothing is kept back any more, or as the next
+    /// one opens.
     #[must_use]
-    pub fn lane(&self, calls: u32) -> u32 {
-        calls.min(self.limit.unwrap_or(u32::MAX) / 20)
+    pub fn more_at(&self, now: Mono) -> Mono {
+        let Some(opens_at) = self.opens_at(now) else { return now.plus_ms(60_000) };
+        let ends_in_ms = self.day_left_ms(now);
+        let freed = self.exhausted_at.is_none() && ends_in_ms > DAY_END_MS && self.limit.is_some_and(|limit| self.used < limit);
+        if freed { now.plus_ms(ends_in_ms - DAY_END_MS) } else { opens_at }
+    }
+
+    /// How many calls a lane of `calls` a day keeps back of what is left of this day: no more than a twentieth of it, less
+    /// the later it is, and nothing at its very end, when what would be kept could serve nobody.
+    #[must_use]
+    pub fn lane(&self, now: Mono, calls: u32) -> u32 {
+        self.share_of_rest(now, calls.min(self.limit.unwrap_or(u32::MAX) / 20))
+    }
+
+    /// Calls kept for terms that do not know the vendor's clock yet.
+    fn clock_calls(&self, now: Mono) -> u32 {
+        self.share_of_rest(now, CLOCK_CALLS).max(u32::from(self.day_left_ms(now) > DAY_END_MS))
+    }
+
+    fn share_of_rest(&self, now: Mono, calls: u32) -> u32 {
+        let left_ms = self.day_left_ms(now);
+        if left_ms <= DAY_END_MS {
+            return 0;
+        }
+        u32::try_from((u64::from(calls) * left_ms).div_ceil(86_400_000)).unwrap_or(calls).min(calls)
     }
 
     /// Whether a call could be charged now that leaves `lane_calls` for others, once it is reserved.
@@ -139,7 +169,7 @@ impl Quota {
         if planted(Bug::MidnightByOurClock) && now.wall.day() > self.day {
             return true;
         }
-        let kept = if self.reading.is_some() { lane_calls.saturating_add(CLOCK_CALLS) } else { 0 };
+        let kept = if self.reading.is_some() { lane_calls.saturating_add(self.clock_calls(now.mono)) } else { 0 };
         let counted = |limit| self.used.saturating_add(kept) < limit || self.is_over(now);
         self.limit.is_none_or(|limit| self.exhausted_at.is_none() && counted(limit))
     }
@@ -162,7 +192,9 @@ impl Quota {
         }
         let deadline = i64::try_from(deadline_ms.saturating_add(LEASE_MS)).unwrap_or(i64::MAX);
         let (both, kept) = match self.vendor_time(now.mono) {
-            Some((_, latest)) => (latest.plus_ms(deadline).day() > self.day, lane_calls.saturating_add(CLOCK_CALLS)),
+            Some((_, latest)) => {
+                (latest.plus_ms(deadline).day() > self.day, lane_calls.saturating_add(self.clock_calls(now.mono)))
+            }
             None if self.first_call_out => return Err(NoCall::ClockUnknown),
             None => (true, 0),
         };
@@ -233,10 +265,11 @@ impl Quota {
 
     /// The record that reserves the next block; `None` when what is confirmed still serves.
     #[must_use]
-    pub fn reservation(&self) -> Option<LedgerRecord> {
+    pub fn reservation(&self, now: Mono) -> Option<LedgerRecord> {
         let limit = self.limit?;
         // A term that does not know the clock yet needs one call, and must not keep a block from those that follow it.
-        let (block, cap) = if self.reading.is_some() { (CALLS_RESERVED, limit.saturating_sub(CLOCK_CALLS)) } else { (1, limit) };
+        let (block, cap) =
+            if self.reading.is_some() { (CALLS_RESERVED, limit.saturating_sub(self.clock_calls(now))) } else { (1, limit) };
         let ahead = |used: u32, confirmed: u32| {
             let enough = confirmed.saturating_sub(used) > block / 2 || (confirmed >= cap && confirmed > used);
             if enough { confirmed } else { used.saturating_add(block).min(cap.max(used.saturating_add(1))) }
@@ -336,13 +369,15 @@ mod tests {
     #[test]
     fn a_spent_day_is_over_a_guard_after_midnight() {
         let mut quota = quota(20);
+        while quota.charge(at(0), 30_000, 0).is_ok() {}
+        assert_eq!(quota.used(), 19, "the last call is for a term that does not know the clock");
         while quota.charge(at(900_000), 30_000, 0).is_ok() {}
-        assert_eq!(quota.used(), 15, "the last calls are for terms that do not know the clock");
+        assert_eq!(quota.used(), 20, "nothing is kept of a day that ends");
         let opens = quota.opens_at(Mono(900_000)).unwrap();
         assert_eq!(opens, Mono(1_030_000));
         assert_eq!(quota.charge(at(1_029_999), 30_000, 0), Err(NoCall::Spent));
         assert_eq!(quota.charge(at(opens.0), 30_000, 0), Err(NoCall::NotReserved));
-        let record = quota.reservation().unwrap();
+        let record = quota.reservation(Mono(opens.0)).unwrap();
         assert_eq!(record.day, MIDNIGHT.day());
         quota.reserved(record);
         assert!(quota.charge(at(opens.0), 30_000, 0).is_ok());

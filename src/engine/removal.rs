@@ -42,6 +42,46 @@ impl Engine {
         if contacts == 0 {
             return;
         }
+        let costs = self.costs(export);
+        let (calls, strategy) = costs.first().copied().unwrap_or((contacts, RemovalStrategy::LookUp));
+        let calls_other = costs.get(1).map(|(calls, _)| *calls);
+        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, calls_other });
+        let upto = self.sequence;
+        self.export_mut(export).finding = match strategy {
+            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
+            RemovalStrategy::Scan | RemovalStrategy::StagingList => {
+                Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono }
+            }
+        };
+        self.wake_at(now.mono);
+    }
+
+    /// Calls that it takes to remove whoever of an export waits for it, in the cheapest way.
+    pub(super) fn removal_calls(&self, export: ExportId) -> f64 {
+        let state = self.export(export);
+        let found = state.removals.found.live.div_ceil(REMOVAL_IDS_MAX);
+        let contacts = state.removals.unfound.live as u64;
+        if contacts == 0 {
+            return found.max(1) as f64;
+        }
+        (self.costs(export).first().map_or(contacts, |(calls, _)| *calls) as f64) + found as f64
+    }
+
+    /// Calls that one flush of many removals of an export adds; `None` when each of them costs calls of its own.
+    pub(super) fn removal_calls_usual(&self, export: ExportId) -> Option<f64> {
+        let allowed = &self.catalog.export(export).removal_strategies;
+        allowed.contains(&RemovalStrategy::StagingList).then_some(3.0)
+    }
+
+    /// Whether each address of an export that waits to be removed would be looked up.
+    pub(super) fn looks_up_each(&self, export: ExportId) -> bool {
+        self.costs(export).first().is_some_and(|(_, strategy)| *strategy == RemovalStrategy::LookUp)
+    }
+
+    /// The ways that are allowed for removals without a contact id, and what they cost in calls, the cheapest first.
+    fn costs(&self, export: ExportId) -> Vec<(u64, RemovalStrategy)> {
+        let state = self.export(export);
+        let contacts = state.removals.unfound.live as u64;
         let removals = contacts.div_ceil(REMOVAL_IDS_MAX as u64);
         let members = state.members.on_list().max(contacts).max(state.members_shown);
         let allowed = &self.catalog.export(export).removal_strategies;
@@ -54,17 +94,7 @@ impl Engine {
             })
             .collect();
         costs.sort_by_key(|(calls, _)| *calls);
-        let (calls, strategy) = costs.first().copied().unwrap_or((contacts + removals, RemovalStrategy::LookUp));
-        let calls_other = costs.get(1).map(|(calls, _)| *calls);
-        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, calls_other });
-        let upto = self.sequence;
-        self.export_mut(export).finding = match strategy {
-            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
-            RemovalStrategy::Scan | RemovalStrategy::StagingList => {
-                Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono }
-            }
-        };
-        self.wake_at(now.mono);
+        costs
     }
 
     /// A page of the list.

@@ -312,6 +312,10 @@ impl Engine {
             }
             waiting.tokens.push(token);
         }
+        if waiting.sequence == 0 {
+            let direction = usize::from(operation == Some(Operation::Remove));
+            self.export_mut(export).arrivals[direction].arrive(arrival.now.mono);
+        }
         if !waiting.touched.contains(&member) {
             waiting.touched.push(member);
         }
@@ -366,9 +370,9 @@ impl Engine {
         let state = self.export_mut(export);
         let waiting = state.members.contact_mut(slot).waiting.take()?;
         match waiting.place {
-            Some(Place::Imports) => state.imports.dropped(waiting.bytes),
-            Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes),
-            Some(Place::Found) => state.removals.found.dropped(waiting.bytes),
+            Some(Place::Imports) => state.imports.dropped(waiting.bytes, waiting.queued_at),
+            Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes, waiting.queued_at),
+            Some(Place::Found) => state.removals.found.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
             Some(Place::Suppressed) => {
                 state.suppressed.dropped();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     Text,
     call::{Answer, ContactStatus, Cursor, Outcome, Page, Request},
-    catalog::{ConnectionId, ExportId},
+    catalog::{ApplicationId, ConnectionId, ExportId},
     hash::text_hash,
     state::{ConnectionRecord, StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
@@ -23,7 +23,8 @@ use super::{
     calls::Purpose,
     event::HoldReason,
     limits::{
-        LANE_CALLS, SUPPRESSED_MAX, SUPPRESSION_FRESH_MS, SUPPRESSION_LOOK_UP_MS, SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
+        LANE_CALLS, SUPPRESSED_MAX, SUPPRESSION_CALLS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS, SUPPRESSION_LOOK_UP_MS,
+        SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
     },
     membership::{ContactSlot, Known},
     planted::{Bug, planted},
@@ -115,6 +116,15 @@ impl Suppression {
             _ if self.full => Some(HoldReason::SuppressedMax),
             None => Some(HoldReason::SuppressionUnread),
             Some(_) => None,
+        }
+    }
+
+    /// What was learned of the vendor's times is kept with what else is known of the connection, when it has changed much.
+    pub(super) fn keep_activity_time(&mut self, (start_ms, row_us): (u64, u64)) {
+        let near = |was: u64, is: u64| was.abs_diff(is) <= is / 5 + 100;
+        if !near(self.record.activity_start_ms, start_ms) || !near(self.record.activity_row_us, row_us) {
+            (self.record.activity_start_ms, self.record.activity_row_us) = (start_ms, row_us);
+            self.record_due = true;
         }
     }
 
@@ -242,6 +252,7 @@ impl Engine {
         let ago_ms = i64::try_from(now.mono.since_ms(asked_at)).unwrap_or(i64::MAX);
         let skew_ms = if knows_clock { 0 } else { WALL_SKEW_MS };
         let at = self.vendor_now(application, now).plus_ms(-ago_ms).plus_ms(-skew_ms);
+        let fresh_ms = self.suppression_fresh_ms(now, application);
         let suppression = &mut self.connection_mut(id).suppression;
         let Some(reading) = &mut suppression.reading else { return };
         reading.under_way = false;
@@ -268,7 +279,7 @@ impl Engine {
         } else if last {
             suppression.reading = None;
             suppression.completed += 1;
-            suppression.fresh_until = asked_at.plus_ms(SUPPRESSION_FRESH_MS);
+            suppression.fresh_until = asked_at.plus_ms(fresh_ms);
             suppression.record.suppressed_read_at = Some(at);
             suppression.record_due = true;
             self.journal.moved = true;
@@ -276,6 +287,14 @@ impl Engine {
         for address in fresh {
             self.decide_everywhere(now, id, &address);
         }
+    }
+
+    /// For how long a reading serves imports: longer where many accounts share few calls.
+    fn suppression_fresh_ms(&self, now: Now, application: ApplicationId) -> u64 {
+        let quota = &self.applications[usize::from(application.0)].quota;
+        let call_ms = quota.left().map_or(0, |left| quota.day_left_ms(now.mono) / u64::from(left.max(1)));
+        let accounts = self.catalog.connections.iter().filter(|connection| connection.application == application).count();
+        (accounts as u64 * call_ms * SUPPRESSION_CALLS).clamp(SUPPRESSION_FRESH_MS, SUPPRESSION_FRESH_MAX_MS)
     }
 
     /// What is known of an address in an account changed: all its exports decide anew.

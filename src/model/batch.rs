@@ -67,7 +67,9 @@ pub enum CutReason {
     Rows,
     /// As many bytes as one import may hold.
     Bytes,
-    /// The oldest change in it waited long enough for what a call costs now.
+    /// The waiting of its changes outweighs what a call costs now.
+    Price,
+    /// The oldest change in it waited as long as any may beside the others.
     Age,
     /// The stage is stopping, and there was time left to send it.
     Drain,
@@ -84,6 +86,7 @@ impl CutReason {
         match self {
             Self::Rows => "rows",
             Self::Bytes => "bytes",
+            Self::Price => "price",
             Self::Age => "age",
             Self::Drain => "drain",
             Self::Split => "split",

@@ -277,6 +277,10 @@ pub struct ConnectionRecord {
     pub suppressed_read_at: Option<UnixMillis>,
     /// Whether the vendor gives the names of imported files back, once an activity told.
     pub names_echoed: Option<bool>,
+    /// What the vendor's activities take, as learned: milliseconds of an empty one, 0 when nothing was learned.
+    pub activity_start_ms: u64,
+    /// And microseconds for each row.
+    pub activity_row_us: u64,
 }
 
 /// Contacts of one connection that are deleted or have unsubscribed.

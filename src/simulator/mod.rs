@@ -13,6 +13,7 @@ pub mod faults;
 pub mod fold;
 pub mod network;
 pub mod oracles;
+pub mod plan;
 pub mod report;
 pub mod sometimes;
 pub mod teeth;

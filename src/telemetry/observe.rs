@@ -68,7 +68,7 @@ impl Telemetry {
                 self.activity_seconds.with_label_values(&[operation.as_str()]).observe(seconds(*took_ms));
                 tracing::info!(%batch, export, operation = operation.as_str(), state = state_word(*state), took_ms, "activity ended");
             }
-            Event::Applied { export, adds, updates, removals, freshness_ms } => {
+            Event::Applied { export, adds, updates, removals, freshness_ms, at: _, vendor_ms: _ } => {
                 let export = name(export);
                 for (operation, rows) in [("add", adds), ("update", updates), ("remove", removals)] {
                     self.applied.with_label_values(&[export, operation]).inc_by(u64::from(*rows));
@@ -433,7 +433,15 @@ mod tests {
                 "listkeeper_activities_total{export=\"vip\",operation=\"import\",state=\"completed\"} 1",
             ),
             (
-                Event::Applied { export, adds: 3, updates: 0, removals: 0, freshness_ms: vec![1_500] },
+                Event::Applied {
+                    export,
+                    adds: 3,
+                    updates: 0,
+                    removals: 0,
+                    at: UnixMillis(0),
+                    vendor_ms: 0,
+                    freshness_ms: vec![1_500],
+                },
                 "listkeeper_freshness_seconds_bucket{export=\"vip\",le=\"2\"} 1",
             ),
             (Event::Cancelled { export, contacts: 4 }, "listkeeper_changes_cancelled_total{export=\"vip\"} 4"),
@@ -488,7 +496,15 @@ mod tests {
     fn names_follow_the_rules() {
         let telemetry = Telemetry::new();
         telemetry.observe(
-            &Event::Applied { export: ExportId(0), adds: 1, updates: 1, removals: 1, freshness_ms: Vec::new() },
+            &Event::Applied {
+                export: ExportId(0),
+                adds: 1,
+                updates: 1,
+                removals: 1,
+                at: UnixMillis(0),
+                vendor_ms: 0,
+                freshness_ms: Vec::new(),
+            },
             &catalog(),
         );
         for family in telemetry.gather() {

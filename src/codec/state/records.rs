@@ -245,12 +245,16 @@ pub(super) fn read_hashes(reader: &mut Reader<'_>) -> Read<Vec<u64>> {
 pub(super) fn write_connection(out: &mut Vec<u8>, connection: ConnectionRecord) {
     write_option(out, connection.suppressed_read_at.as_ref(), |out, at| write_long(out, at.0));
     write_option(out, connection.names_echoed.as_ref(), |out, echoed| write_flag(out, *echoed));
+    write_long(out, connection.activity_start_ms.cast_signed());
+    write_long(out, connection.activity_row_us.cast_signed());
 }
 
 pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord> {
     Ok(ConnectionRecord {
         suppressed_read_at: reader.option(|reader| Ok(UnixMillis(reader.long()?)))?,
         names_echoed: reader.option(Reader::flag)?,
+        activity_start_ms: reader.appended(Reader::number)?,
+        activity_row_us: reader.appended(Reader::number)?,
     })
 }
 

@@ -122,8 +122,10 @@ fn change() -> impl Strategy<Value = StateChange> {
         ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
             ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
         });
-    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()))
-        .prop_map(|(suppressed_read_at, names_echoed)| ConnectionRecord { suppressed_read_at, names_echoed });
+    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()), 0..3_600_000_u64, 0..9_000_u64);
+    let connection = connection.prop_map(|(suppressed_read_at, names_echoed, activity_start_ms, activity_row_us)| {
+        ConnectionRecord { suppressed_read_at, names_echoed, activity_start_ms, activity_row_us }
+    });
     let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),

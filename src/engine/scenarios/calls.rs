@@ -47,8 +47,12 @@ fn answer_all(stage: &mut Stage) -> usize {
             Request::Activity { activity_id } => {
                 stage.answered(&call, stage.activity(activity_id.as_u128(), ActivityState::Completed, 1, None));
             }
+            Request::Activities { .. } => {
+                let done = (1..=call.call.0).map(|id| stage.activity(u128::from(id), ActivityState::Completed, 1, None));
+                let done = done.collect();
+                stage.activities(&call, done, None);
+            }
             Request::Remove { .. }
-            | Request::Activities { .. }
             | Request::ListMembers { .. }
             | Request::LookUp { .. }
             | Request::Suppressed { .. }
@@ -72,6 +76,13 @@ fn a_spent_day_holds_and_goes_on_by_itself_after_midnight() {
     }
     assert_eq!(held(&stage), Some(HoldReason::QuotaSpent));
     stage.enter("late");
+    while stage.now.wall.0 < MIDNIGHT - 601_000 {
+        stage.pass(1_000);
+        assert_eq!(answer_all(&mut stage), 0, "the last call is kept for a term that does not know the clock");
+    }
+    stage.pass(600_000);
+    assert_eq!(answer_all(&mut stage), 1, "nothing is kept of a day that ends");
+    stage.enter("later");
     while stage.now.wall.0 < MIDNIGHT + 29_000 {
         stage.pass(1_000);
         assert_eq!(answer_all(&mut stage), 0, "nothing more is sent on this day");

@@ -1,0 +1,178 @@
+//! How long an account's activities take, learned: so that a poll is spent when there is something to read, and so that
+//! a vendor that works on one activity after the other is noticed.
+//!
+//! Each end teaches two lines of times by rows: one from the activity's creation, as if all of them ran side by side, one
+//! from the end of the activity before it. Where activities overlap, one of the two foretells their ends better.
+
+use crate::model::time::UnixMillis;
+
+/// Before anything was learned, an activity is looked at after this long.
+const FIRST_LOOK_MS: f64 = 2_000.0;
+/// What an older activity counts beside the next one.
+const MEMORY: f64 = 0.95;
+/// One that takes so many times its expected time is overdue.
+const OVERDUE: f64 = 1.5;
+/// Ends that the first line misses by more than this part are looked at in the light of the second.
+const MISSED: f64 = 0.2;
+
+/// A line through times by rows, newer activities counting more.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    weight: f64,
+    rows: f64,
+    ms: f64,
+    rows_rows: f64,
+    rows_ms: f64,
+    /// Mean of the relative error.
+    error: f64,
+}
+
+impl Line {
+    /// Milliseconds of an empty activity and of each row.
+    fn parts(&self) -> (f64, f64) {
+        let spread = self.weight * self.rows_rows - self.rows * self.rows;
+        // Sizes that hardly differ tell nothing of a row's time.
+        let slope = if spread > self.weight * self.weight * 10_000.0 {
+            ((self.weight * self.rows_ms - self.rows * self.ms) / spread).max(0.0)
+        } else {
+            0.0
+        };
+        let start = if self.weight > 0.0 { (self.ms - slope * self.rows) / self.weight } else { FIRST_LOOK_MS };
+        (start.max(0.0), slope)
+    }
+
+    fn expected_ms(&self, rows: f64) -> f64 {
+        let (start, slope) = self.parts();
+        (start + slope * rows).clamp(50.0, 3_600_000.0)
+    }
+
+    fn learn(&mut self, rows: f64, ms: f64, overlaps: bool) {
+        let expected = self.expected_ms(rows);
+        let error = ((ms - expected).abs() / expected).min(2.0);
+        // What had no company tells nothing of whether company matters; it lets an old verdict fade.
+        let error = if overlaps && self.weight > 0.0 { error } else { self.error * 0.5 };
+        self.error = self.error * MEMORY + error * (1.0 - MEMORY);
+        self.add(rows, ms);
+    }
+
+    fn add(&mut self, rows: f64, ms: f64) {
+        self.weight = self.weight * MEMORY + 1.0;
+        self.rows = self.rows * MEMORY + rows;
+        self.ms = self.ms * MEMORY + ms;
+        self.rows_rows = self.rows_rows * MEMORY + rows * rows;
+        self.rows_ms = self.rows_ms * MEMORY + rows * ms;
+    }
+}
+
+/// What was learned of one account.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ActivityTime {
+    /// From an activity's creation to its end.
+    side_by_side: Line,
+    /// From the end of the one before, or the creation if that is later, to its end.
+    in_turn: Line,
+    last_ended_at: UnixMillis,
+}
+
+impl ActivityTime {
+    /// What the state kept of an earlier term.
+    pub(super) fn restored(start_ms: u64, row_us: u64) -> Self {
+        let mut line = Line::default();
+        if start_ms > 0 {
+            for rows in [0.0, 10_000.0] {
+                line.add(rows, start_ms as f64 + rows * row_us as f64 / 1_000.0);
+            }
+        }
+        Self { side_by_side: line, in_turn: line, last_ended_at: UnixMillis(0) }
+    }
+
+    /// For the state: milliseconds of an empty activity, and microseconds for each row. 0 for what is not known.
+    pub(super) fn learned(&self) -> (u64, u64) {
+        let (start, slope) = self.line().parts();
+        if self.line().weight == 0.0 { (0, 0) } else { (start.max(1.0) as u64, (slope * 1_000.0) as u64) }
+    }
+
+    /// Whether the vendor works on this account's activities one after the other.
+    pub(super) fn is_serial(&self) -> bool {
+        self.side_by_side.error > MISSED && self.in_turn.error < self.side_by_side.error / 2.0
+    }
+
+    fn line(&self) -> &Line {
+        if self.is_serial() { &self.in_turn } else { &self.side_by_side }
+    }
+
+    /// When the first look at an activity that was just begun is worth a call: times that scatter are waited for a little
+    /// longer.
+    pub(super) fn look_after_ms(&self, rows: u64) -> u64 {
+        let line = self.line();
+        (line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5))) as u64
+    }
+
+    /// Whether an activity of that age takes longer than its rows explain.
+    pub(super) fn is_overdue(&self, rows: u64, age_ms: u64) -> bool {
+        let line = self.line();
+        line.weight > 0.0 && age_ms as f64 > OVERDUE * (1.0 + line.error.min(0.5)) * line.expected_ms(rows as f64) + 2_000.0
+    }
+
+    /// An activity ended.
+    pub(super) fn learn(&mut self, rows: u64, created_at: UnixMillis, ended_at: UnixMillis) {
+        let begun_at = created_at.max(self.last_ended_at.min(ended_at));
+        let overlaps = begun_at > created_at;
+        let ms = |from: UnixMillis| ended_at.since_ms(from).min(3_600_000) as f64;
+        self.side_by_side.learn(rows as f64, ms(created_at), overlaps);
+        self.in_turn.learn(rows as f64, ms(begun_at), overlaps);
+        self.last_ended_at = self.last_ended_at.max(ended_at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGAN: UnixMillis = UnixMillis(1_795_478_400_000);
+
+    #[test]
+    fn start_and_rows_are_told_apart() {
+        let mut time = ActivityTime::default();
+        for (at, rows) in [(0, 100), (100, 5_000), (200, 900), (300, 20_000), (400, 39_999)] {
+            let created_at = BEGAN.plus_ms(at * 1_000);
+            time.learn(rows, created_at, created_at.plus_ms(20_000 + rows as i64));
+        }
+        for rows in [0, 10_000, 39_999] {
+            assert!(time.look_after_ms(rows).abs_diff(20_000 + rows) < 1_000, "{rows}: {}", time.look_after_ms(rows));
+        }
+        let (start_ms, row_us) = time.learned();
+        assert!(ActivityTime::restored(start_ms, row_us).look_after_ms(10_000).abs_diff(30_000) < 1_000);
+    }
+
+    /// Activities of 1,000 rows that take 21 s, one begun every 9 s: side by side, or one after the other.
+    fn learned(serial: bool) -> ActivityTime {
+        let mut time = ActivityTime::restored(20_000, 1_000);
+        let mut busy_until = BEGAN;
+        for at in 0..40 {
+            let created_at = BEGAN.plus_ms(at * 9_000);
+            let begun_at = if serial { created_at.max(busy_until) } else { created_at };
+            busy_until = begun_at.plus_ms(21_000);
+            time.learn(1_000, created_at, busy_until);
+        }
+        time
+    }
+
+    #[test]
+    fn a_vendor_that_works_on_one_after_the_other_is_noticed() {
+        assert!(learned(true).is_serial());
+        assert!(learned(true).look_after_ms(1_000).abs_diff(21_000) < 1_000);
+        assert!(!learned(false).is_serial());
+        assert!(learned(false).is_overdue(1_000, 40_000) && !learned(false).is_overdue(1_000, 30_000));
+    }
+
+    #[test]
+    fn a_verdict_fades_without_new_signs() {
+        let mut time = learned(true);
+        for at in 1..=60 {
+            let created_at = BEGAN.plus_ms(at * 10_000_000);
+            time.learn(1_000, created_at, created_at.plus_ms(21_000));
+        }
+        assert!(!time.is_serial());
+    }
+}

@@ -1,0 +1,184 @@
+//! When an account's activities are read: one call reads all that are open, so it is spent when enough has ended unread.
+//!
+//! What nobody waits for is read when the unread rows' waiting, at a small weight, outweighs the price of a call, and in
+//! any case before confirmation becomes a matter of half hours.
+
+use crate::model::{
+    call::Request,
+    catalog::ConnectionId,
+    time::{Mono, Now},
+};
+
+use super::{
+    Engine,
+    activity::Stage,
+    calls::{Polling, Purpose},
+    limits::{CONFIRM_CALLS, CONFIRM_MAX_MS, OPEN_ROWS_MAX, UNREAD_WEIGHT},
+};
+
+/// One running activity, as a poll sees it.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// When it is likely done.
+    done_at: Mono,
+    rows: u64,
+    /// Something waits for its end.
+    awaited: bool,
+}
+
+/// What one account's activities need.
+#[derive(Debug, Clone, Default)]
+struct Account {
+    running: Vec<Running>,
+    first: Option<u64>,
+    unlisted: Option<u64>,
+}
+
+/// When the unread rows outweigh `price` waiting-seconds, if nothing else ends; `running` in the order of their ends.
+fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
+    let price_ms = price * 1_000.0 / UNREAD_WEIGHT;
+    let (mut rows, mut sum_ms) = (0.0, 0.0);
+    let base = running.first()?.done_at;
+    for (index, one) in running.iter().enumerate() {
+        rows += one.rows.max(1) as f64;
+        sum_ms += one.rows.max(1) as f64 * one.done_at.since_ms(base) as f64;
+        let at = base.plus_ms(((price_ms + sum_ms) / rows).min(1e12) as u64).max(one.done_at);
+        if running.get(index + 1).is_none_or(|next| at <= next.done_at) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+impl Engine {
+    /// When an account's activities are read next.
+    fn read_at(&self, now: Now, id: ConnectionId, running: &mut [Running], accounts: u64) -> Option<Mono> {
+        running.sort_unstable_by_key(|one| one.done_at);
+        let first = running.first()?.done_at;
+        let account = &self.connections[usize::from(id.0)];
+        let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
+        if self.drain.is_some() || account.gated || account.open_rows > OPEN_ROWS_MAX / 2 {
+            return Some(first);
+        }
+        let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));
+        let latest = first.plus_ms((CONFIRM_CALLS * accounts * call_ms).min(CONFIRM_MAX_MS));
+        let awaited = running.iter().find(|one| one.awaited).map(|one| one.done_at);
+        let outweighs = outweighs_at(running, key.price.waiting_seconds);
+        [Some(latest), awaited, outweighs].into_iter().flatten().min()
+    }
+
+    /// Polls and looks: what is already under way at the vendor.
+    pub(super) fn follow(&mut self, now: Now) {
+        let mut polls = vec![Account::default(); self.connections.len()];
+        let mut looks: Vec<(u64, Mono)> = Vec::new();
+        for (number, batch) in &self.batches {
+            match &batch.stage {
+                Stage::Running { next_poll, unlisted, .. } => {
+                    let polls = &mut polls[usize::from(self.export(batch.export).connection.0)];
+                    let awaited = batch.restored || batch.repeated;
+                    polls.running.push(Running { done_at: *next_poll, rows: batch.rows.len() as u64, awaited });
+                    polls.first = polls.first.or(Some(*number));
+                    if *unlisted && *next_poll <= now.mono {
+                        polls.unlisted = polls.unlisted.or(Some(*number));
+                    }
+                }
+                Stage::Looking(look) if !look.under_way => looks.push((*number, look.next_at)),
+                Stage::Clearing { next_at, under_way: false, .. } => looks.push((*number, *next_at)),
+                Stage::Looking(_)
+                | Stage::Clearing { .. }
+                | Stage::Opening
+                | Stage::Committing(_)
+                | Stage::Ready
+                | Stage::Posting
+                | Stage::Ended(_) => {}
+            }
+        }
+        let accounts = polls.iter().filter(|account| !account.running.is_empty()).count() as u64;
+        for (id, mut polls) in self.connection_ids().zip(polls) {
+            let ghosts_due = self.ghosts_due(id);
+            let read_at = self.read_at(now, id, &mut polls.running, accounts);
+            let Some(due) = read_at.into_iter().chain(ghosts_due).min() else {
+                if let Polling::NextPage(..) = self.connections[usize::from(id.0)].polling {
+                    self.connection_mut(id).polling = Polling::Idle;
+                }
+                continue;
+            };
+            let next_page = match &self.connections[usize::from(id.0)].polling {
+                Polling::Idle => None,
+                Polling::UnderWay => continue,
+                Polling::NextPage(cursor, page) => Some((cursor.clone(), *page)),
+            };
+            if due > now.mono && next_page.is_none() {
+                self.wake_at(due);
+                continue;
+            }
+            let Some(permit) = self.permit(now, id, 0) else { continue };
+            self.connection_mut(id).polling = Polling::UnderWay;
+            if let Some((cursor, page)) = next_page {
+                self.call(now, id, permit, Request::Activities { cursor: Some(cursor) }, Purpose::PollAll(id, page));
+                continue;
+            }
+            // One that no page showed, or the only one, is read by itself.
+            let looks = ghosts_due.is_some_and(|at| at <= now.mono);
+            let alone = if looks { None } else { polls.unlisted.or(polls.first.filter(|_| polls.running.len() == 1)) };
+            match alone.and_then(|number| Some((number, self.running_activity(number)?))) {
+                Some((number, activity_id)) => {
+                    self.call(now, id, permit, Request::Activity { activity_id }, Purpose::PollOne(number));
+                }
+                None => self.call(now, id, permit, Request::Activities { cursor: None }, Purpose::PollAll(id, 0)),
+            }
+        }
+        for (number, next_at) in looks {
+            if next_at > now.mono {
+                self.wake_at(next_at);
+                continue;
+            }
+            let Some(batch) = self.batches.get(&number) else { continue };
+            let connection = self.export(batch.export).connection;
+            let Some(permit) = self.permit(now, connection, 0) else { continue };
+            let (cursor, purpose) = match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
+                Some(Stage::Looking(look)) => {
+                    look.under_way = true;
+                    (look.cursor.clone(), Purpose::Look(number))
+                }
+                Some(Stage::Clearing { under_way, cursor, .. }) => {
+                    *under_way = true;
+                    (cursor.clone(), Purpose::Clear(number))
+                }
+                Some(_) | None => continue,
+            };
+            self.call(now, connection, permit, Request::Activities { cursor }, purpose);
+        }
+    }
+
+    fn running_activity(&self, number: u64) -> Option<crate::model::ActivityId> {
+        match self.batches.get(&number).map(|batch| &batch.stage) {
+            Some(Stage::Running { activity, .. }) => Some(*activity),
+            Some(_) | None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(done_at: u64, rows: u64) -> Running {
+        Running { done_at: Mono(done_at), rows, awaited: false }
+    }
+
+    #[test]
+    fn a_free_call_is_made_when_the_first_is_done() {
+        assert_eq!(outweighs_at(&[running(5_000, 10), running(9_000, 10)], 0.0), Some(Mono(5_000)));
+        assert_eq!(outweighs_at(&[], 0.0), None);
+    }
+
+    #[test]
+    fn a_dear_call_waits_until_enough_has_ended() {
+        // 1,000 rows for 2 s, then 3,000.
+        let two = [running(0, 1_000), running(2_000, 2_000)];
+        for (row_seconds, at) in [(1_000.0, 1_000), (2_000.0, 2_000), (8_000.0, 4_000)] {
+            assert_eq!(outweighs_at(&two, row_seconds * UNREAD_WEIGHT), Some(Mono(at)));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The configuration that a plan runs with.
+
+use std::sync::Arc;
+
+use super::Scenario;
+use crate::model::{
+    ListId,
+    catalog::{
+        Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
+        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
+    },
+    time::UnixMillis,
+};
+
+/// The list of an export of a plan.
+pub(super) fn list_of(export: usize) -> ListId {
+    ListId::from_u128(export as u128 + 1)
+}
+
+fn consent() -> Consent {
+    Consent { accepted_by: "plan".into(), accepted_at: UnixMillis(0), text: "plan".into() }
+}
+
+/// What the engine is given: the scenario's own exports, or those of a configuration as if all of them ran.
+pub(super) fn catalog(scenario: &Scenario) -> Catalog {
+    let mut catalog = match &scenario.catalog {
+        Some(catalog) => Catalog::clone(catalog),
+        None => made_up(scenario),
+    };
+    for application in &mut catalog.applications {
+        application.calls_per_day = Some(scenario.calls_per_day);
+        application.calls_per_second = Some(scenario.calls_per_second);
+        if scenario.left_to_others_percent > 0 {
+            application.reserved_for_others_percent = scenario.left_to_others_percent;
+        }
+    }
+    for connection in &mut catalog.connections {
+        connection.consent.get_or_insert_with(consent);
+        connection.refreshes = false;
+    }
+    // What is planned for is a single address: that is what changes are made of.
+    catalog.fields = vec!["profile.email".into()];
+    for (index, export) in catalog.exports.iter_mut().enumerate() {
+        export.starts_at_once = true;
+        export.segments.truncate(1);
+        export.list = ListRef::Id(list_of(index));
+        export.on_exit = OnExit::Remove;
+        export.mapping = mapping();
+        if scenario.staging && !export.removal_strategies.contains(&RemovalStrategy::StagingList) {
+            export.removal_strategies.push(RemovalStrategy::StagingList);
+        }
+    }
+    catalog
+}
+
+fn mapping() -> Mapping {
+    Mapping { email: FieldId(0), first_name: None, last_name: None, custom: Vec::new(), custom_names: Arc::from([]), hash: 1 }
+}
+
+fn made_up(scenario: &Scenario) -> Catalog {
+    let connections = (0..scenario.connections).map(|index| Connection {
+        name: format!("account {:02}", index + 1).into(),
+        application: ApplicationId(0),
+        consent: Some(consent()),
+        refreshes: false,
+    });
+    let exports = (0..scenario.connections * scenario.lists).map(|index| Export {
+        name: format!("list {:02}", index + 1).into(),
+        connection: ConnectionId(index / scenario.lists.max(1)),
+        list: ListRef::Id(list_of(usize::from(index))),
+        segments: vec![format!("segment {:02}", index + 1).into()],
+        mapping: mapping(),
+        no_address: NoAddress::Skip,
+        on_exit: OnExit::Remove,
+        backfill: Backfill::None,
+        removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+        profiles_per_hour_max: scenario.profiles_per_hour_max,
+        weight: if index == 0 { scenario.first_weight } else { 1 },
+        starts_at_once: true,
+    });
+    Catalog {
+        applications: vec![Application {
+            name: "key".into(),
+            client_id_hash: ClientIdHash(1),
+            calls_per_second: Some(scenario.calls_per_second),
+            calls_per_day: Some(scenario.calls_per_day),
+            reserved_for_others_percent: scenario.left_to_others_percent,
+        }],
+        connections: connections.collect(),
+        exports: exports.collect(),
+        fields: Vec::new(),
+        timing: Timing::default(),
+        profiles_max: u64::MAX,
+    }
+}

@@ -1,0 +1,176 @@
+//! A plan's result.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{
+    Scenario, bound,
+    load::shares,
+    measure::{Distribution, Figures, GroupMeasure},
+    vendor::Vendor,
+};
+use crate::model::{call::CallKind, catalog::Catalog, time::UnixMillis};
+
+/// What to expect.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Changes that came.
+    pub events: u64,
+    /// Those that the vendor confirmed.
+    pub applied: u64,
+    /// Those that were not applied at the end; they are counted with the age that they had.
+    pub unapplied_at_end: u64,
+    /// Requests made, token requests apart.
+    pub calls: u64,
+    /// By what they were for.
+    pub calls_by_kind: BTreeMap<&'static str, u64>,
+    /// The most of them in one day of UTC.
+    pub calls_in_a_day_max: u64,
+    /// What the key allows.
+    pub calls_per_day_limit: u32,
+    /// From the change's timestamp to the end of the activity that made the list agree.
+    pub freshness_seconds: Figures,
+    /// The same without the vendor's own time.
+    pub own_delay_seconds: Figures,
+    /// The least mean own delay that any planner could reach with these calls.
+    pub bound_seconds: f64,
+    /// Mean own delay by the bound; `null` where the bound is 0.
+    pub ratio_to_bound: Option<f64>,
+    /// The mean own delay of the group that waits longest, by the mean of all.
+    pub worst_group_ratio: f64,
+    /// From an activity's end until a poll read it.
+    pub confirmation_seconds: MeanMax,
+    /// Rows of one list in any hour.
+    pub profiles_in_an_hour_max: u64,
+    /// Whether the backlog at the end is no larger than at half time and nothing was held but by the hourly ceiling.
+    pub fits: bool,
+    /// Why something was held, in the words of metrics.
+    pub held: Vec<&'static str>,
+    /// What would help, where it does not fit.
+    pub advice: Vec<String>,
+    /// Calls in each hour of the run.
+    pub calls_by_hour: Vec<u64>,
+    /// Most calls in a second.
+    pub calls_in_a_second_max: usize,
+    /// Most activities of one account that were open at once.
+    pub open_activities_max: usize,
+    /// Mean own delay of the first list, in seconds.
+    pub first_list_own_delay_seconds: f64,
+    /// Times, in seconds since the run began, at which the vendor refused a call because the day was spent.
+    #[serde(skip)]
+    pub refused_at_seconds: Vec<f64>,
+    /// Rows that were applied in each minute of the run.
+    #[serde(skip)]
+    pub applied_by_minute: BTreeMap<i64, u64>,
+}
+
+/// A distribution in two numbers, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MeanMax {
+    /// The mean.
+    pub mean: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// What a run measured.
+pub(super) struct Measured<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) groups: &'a [[GroupMeasure; 2]],
+    pub(super) confirmation: &'a Distribution,
+    pub(super) vendor: &'a Vendor,
+    pub(super) profiles_in_an_hour_max: u64,
+    pub(super) held: &'a BTreeSet<&'static str>,
+    pub(super) held_others: bool,
+    pub(super) backlog_at_half: u64,
+    pub(super) backlog: u64,
+    pub(super) applied_by_minute: &'a BTreeMap<i64, u64>,
+    pub(super) began: UnixMillis,
+}
+
+fn bound_seconds(scenario: &Scenario, catalog: &Catalog) -> f64 {
+    let groups: Vec<bound::Group> = catalog
+        .exports
+        .iter()
+        .zip(shares(catalog.exports.len()))
+        .flat_map(|(export, share)| {
+            [(scenario.entries, 1.0), (1.0 - scenario.entries, 2.0)].map(|(part, calls)| bound::Group {
+                per_second: scenario.events_per_second * share * part,
+                weight: f64::from(export.weight),
+                calls,
+            })
+        })
+        .collect();
+    bound::mean_wait_seconds(&groups, scenario.calls_for_us() / 86_400.0)
+}
+
+/// What would make it fit.
+fn advice(scenario: &Scenario, measured: &Measured<'_>) -> Vec<String> {
+    let mut advice = Vec::new();
+    if !scenario.staging && scenario.entries < 1.0 {
+        advice.push("allow removals by staging lists (--staging; exports.*.removals.strategies)".to_owned());
+    }
+    let per_hour = scenario.events_per_second * 3_600.0 * shares(measured.catalog.exports.len())[0];
+    if scenario.profiles_per_hour_max.is_some_and(|max| per_hour > max as f64) {
+        advice.push(
+            "divide the largest export over several lists: one may move so many profiles in an hour, and gets more".to_owned(),
+        );
+    }
+    if scenario.calls_per_day <= 10_000 {
+        advice.push("ask Constant Contact for a partner key (10 requests a second, 250,000 a day; --calls-per-day 250000 --calls-per-second 10)".to_owned());
+    }
+    advice
+}
+
+pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
+    let (mut age, mut own) = (Distribution::default(), Distribution::default());
+    for group in measured.groups.iter().flatten() {
+        age.merge(&group.age);
+        own.merge(&group.own);
+    }
+    let events = measured.groups.iter().flatten().map(|group| group.arrived).sum();
+    let mean = own.mean_seconds();
+    let worst = measured.groups.iter().flatten().map(|group| group.own.mean_seconds()).fold(0.0, f64::max);
+    let bound_seconds = bound_seconds(scenario, measured.catalog);
+    let first = measured.groups.first().map_or(0.0, |groups| {
+        let mut all = groups[0].own.clone();
+        all.merge(&groups[1].own);
+        all.mean_seconds()
+    });
+    let calls = &measured.vendor.calls;
+    let fits = measured.backlog <= measured.backlog_at_half.max(100) && !measured.held_others;
+    let began_hour = measured.began.0.div_euclid(3_600_000);
+    let hours = (scenario.hours.ceil() as i64).max(1);
+    Report {
+        events,
+        applied: events - measured.backlog,
+        unapplied_at_end: measured.backlog,
+        calls: calls.values().sum(),
+        calls_by_kind: CallKind::ALL.iter().map(|kind| (kind.as_str(), calls.get(kind).copied().unwrap_or(0))).collect(),
+        calls_in_a_day_max: measured.vendor.calls_in_a_day_max,
+        calls_per_day_limit: scenario.calls_per_day,
+        freshness_seconds: age.figures(),
+        own_delay_seconds: own.figures(),
+        bound_seconds,
+        ratio_to_bound: (bound_seconds > 0.0).then(|| mean / bound_seconds),
+        worst_group_ratio: if mean > 0.0 { worst / mean } else { 1.0 },
+        confirmation_seconds: MeanMax { mean: measured.confirmation.mean_seconds(), max: measured.confirmation.max_seconds() },
+        profiles_in_an_hour_max: measured.profiles_in_an_hour_max,
+        fits,
+        held: measured.held.iter().copied().collect(),
+        advice: if fits { Vec::new() } else { advice(scenario, measured) },
+        calls_by_hour: (0..hours)
+            .map(|hour| measured.vendor.calls_by_hour.get(&(began_hour + hour)).copied().unwrap_or(0))
+            .collect(),
+        calls_in_a_second_max: measured.vendor.calls_in_a_second_max,
+        open_activities_max: measured.vendor.open_max,
+        first_list_own_delay_seconds: first,
+        refused_at_seconds: measured.vendor.refused_at.iter().map(|at| at.since_ms(measured.began) as f64 / 1_000.0).collect(),
+        applied_by_minute: measured
+            .applied_by_minute
+            .iter()
+            .map(|(minute, rows)| (minute - measured.began.0.div_euclid(60_000), *rows))
+            .collect(),
+    }
+}
