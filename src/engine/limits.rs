@@ -81,9 +81,9 @@ pub const CUSTOM_CHARACTERS_MAX: usize = 255;
 
 /// Imports leave within this time of the beginning of the last complete reading of deleted and unsubscribed contacts.
 pub const SUPPRESSION_FRESH_MS: u64 = 900_000;
-/// Where many accounts share few calls, each is read for one in so many of them,
-pub const SUPPRESSION_CALLS: u64 = 20;
-/// and at the latest after this long.
+/// Where many accounts share a key, one of them is read in so much time,
+pub const SUPPRESSION_ACCOUNT_MS: u64 = 180_000;
+/// and each at the latest after this long.
 pub const SUPPRESSION_FRESH_MAX_MS: u64 = 3_600_000;
 /// How far before the last reading the next one begins: the vendor's index may be late.
 pub const SUPPRESSION_OVERLAP_MS: i64 = 900_000;

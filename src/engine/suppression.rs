@@ -23,8 +23,8 @@ use super::{
     calls::Purpose,
     event::HoldReason,
     limits::{
-        LANE_CALLS, SUPPRESSED_MAX, SUPPRESSION_CALLS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS, SUPPRESSION_LOOK_UP_MS,
-        SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
+        LANE_CALLS, SUPPRESSED_MAX, SUPPRESSION_ACCOUNT_MS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS,
+        SUPPRESSION_LOOK_UP_MS, SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
     },
     membership::{ContactSlot, Known},
     planted::{Bug, planted},
@@ -252,7 +252,7 @@ impl Engine {
         let ago_ms = i64::try_from(now.mono.since_ms(asked_at)).unwrap_or(i64::MAX);
         let skew_ms = if knows_clock { 0 } else { WALL_SKEW_MS };
         let at = self.vendor_now(application, now).plus_ms(-ago_ms).plus_ms(-skew_ms);
-        let fresh_ms = self.suppression_fresh_ms(now, application);
+        let fresh_ms = self.suppression_fresh_ms(application);
         let suppression = &mut self.connection_mut(id).suppression;
         let Some(reading) = &mut suppression.reading else { return };
         reading.under_way = false;
@@ -289,12 +289,10 @@ impl Engine {
         }
     }
 
-    /// For how long a reading serves imports: longer where many accounts share few calls.
-    fn suppression_fresh_ms(&self, now: Now, application: ApplicationId) -> u64 {
-        let quota = &self.applications[usize::from(application.0)].quota;
-        let call_ms = quota.left().map_or(0, |left| quota.day_left_ms(now.mono) / u64::from(left.max(1)));
+    /// For how long a reading serves imports: longer where many accounts share the calls of a key.
+    fn suppression_fresh_ms(&self, application: ApplicationId) -> u64 {
         let accounts = self.catalog.connections.iter().filter(|connection| connection.application == application).count();
-        (accounts as u64 * call_ms * SUPPRESSION_CALLS).clamp(SUPPRESSION_FRESH_MS, SUPPRESSION_FRESH_MAX_MS)
+        (accounts as u64 * SUPPRESSION_ACCOUNT_MS).clamp(SUPPRESSION_FRESH_MS, SUPPRESSION_FRESH_MAX_MS)
     }
 
     /// What is known of an address in an account changed: all its exports decide anew.
