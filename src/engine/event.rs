@@ -219,6 +219,18 @@ pub enum Event {
     },
     /// Reading goes on.
     Resumed,
+    /// Partitions that the source gained are not read yet.
+    PartitionsWait {
+        /// How many.
+        partitions: u32,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// Partitions that waited are read from here on.
+    PartitionsBegun {
+        /// How many.
+        partitions: u32,
+    },
     /// Records became dead letters.
     DeadLettered {
         /// How many.
@@ -460,6 +472,8 @@ pub enum PauseReason {
     ProfilesMax,
     /// The stage is stopping.
     Draining,
+    /// Older partitions are not settled yet up to the ends that they had when the source grew: these alone wait.
+    OlderPartitions,
 }
 
 impl PauseReason {
@@ -472,6 +486,7 @@ impl PauseReason {
             Self::CommitBehind => "commit_behind",
             Self::ProfilesMax => "profiles_max",
             Self::Draining => "draining",
+            Self::OlderPartitions => "older_partitions",
         }
     }
 
@@ -486,6 +501,9 @@ impl PauseReason {
             Self::CommitBehind => "Kafka is slower to take the state than the source is to read: reading goes on by itself",
             Self::ProfilesMax => "the state holds as many profiles as `state.max_profiles` allows: raise it",
             Self::Draining => "the stage is stopping",
+            Self::OlderPartitions => {
+                "the source has gained partitions, which are read once the older ones are settled up to where they ended then, so that events of profiles that moved keep their order: it goes on by itself"
+            }
         }
     }
 }
