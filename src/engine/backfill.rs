@@ -6,6 +6,9 @@
 //! names them as routed, in one transaction with the last of their facts. A crash before that begins it again, which does
 //! no harm, because entering and leaving are facts that can be said twice.
 //!
+//! What a source gained is read again behind the partitions that it had before, as it was read at first (see `order`): the
+//! facts of a profile that moved are said in their order.
+//!
 //! Why one reader, and not a second beside it: reading costs seconds for millions of records, and that what lies behind
 //! waits for so long is cheaper than two readers that have to meet at one offset.
 //!
@@ -40,9 +43,9 @@ pub(super) struct Routing {
     again: BTreeMap<ExportId, Again>,
     /// For each partition that is not read far enough yet, where that is.
     until: BTreeMap<PartitionId, Reach>,
-    /// Profiles whose address comes from an event that is older than their record: that event's offset, by export and
+    /// Profiles whose address comes from an event that is older than their record: that event's position, by export and
     /// profile, hashed.
-    taken: HashMap<u64, i64, FenceHasher>,
+    taken: HashMap<u64, Position, FenceHasher>,
     /// Exports whose list, or account, is not the one that their facts are of.
     moved: Vec<ExportId>,
 }
@@ -166,9 +169,10 @@ impl Engine {
         // believed of them; so they are handed over only once all of those were read.
         let mut known: BTreeMap<PartitionId, i64> = BTreeMap::new();
         for id in self.routing.again.keys() {
-            for (_, member) in self.export(*id).members.members() {
-                let next = known.entry(member.position.partition).or_insert(i64::MIN);
-                *next = (*next).max(member.position.offset + 1);
+            let members = &self.export(*id).members;
+            for position in members.members().flat_map(|(member, _)| members.positions(member)) {
+                let next = known.entry(position.partition).or_insert(i64::MIN);
+                *next = (*next).max(position.offset + 1);
             }
         }
         let mut records = 0;
@@ -227,6 +231,11 @@ impl Engine {
         self.routing.until.contains_key(&position.partition)
     }
 
+    /// Whether everything below `end` that is read again was read.
+    pub(super) fn has_read_again(&self, end: NextOffset) -> bool {
+        self.routing.until.get(&end.partition).is_none_or(|reach| reach.at >= end.offset)
+    }
+
     /// Records that are still to be read before everything is handed over.
     pub(super) fn left_to_read(&self) -> u64 {
         let left = self.routing.until.values().map(|reach| u64::try_from(reach.until - reach.at).unwrap_or_default());
@@ -253,7 +262,7 @@ impl Engine {
         let members = &self.export(id).members;
         let member = found.map(|found| members.member(found));
         let segments = member.map_or(0, |member| member.segments);
-        let seen = member.is_some_and(|member| member.covers(position));
+        let seen = found.is_some_and(|found| self.order.covers(members, found, position));
         let concerned = |bits: u64| if bit == 0 { segments & bits != 0 } else { bit & bits != 0 };
         let again = self.routing.again.get(&id).copied().filter(|again| concerned(again.bits));
         let again = again.filter(|_| !(seen && planted(Bug::BackfillByPosition)));
@@ -262,12 +271,11 @@ impl Engine {
         };
         let (Some(member), true) = (member, seen) else { return Telling::Everything };
         let key = key(id, &member.profile);
-        let newest =
-            self.routing.taken.get(&key).copied().or_else(|| (segments & again.live != 0).then_some(member.position.offset));
-        if newest.is_some_and(|newest| position.offset <= newest) {
+        let newest = self.routing.taken.get(&key).copied().or_else(|| (segments & again.live != 0).then_some(member.position));
+        if newest.is_some_and(|newest| self.order.is_at_or_before(position, newest)) {
             return Telling::Facts;
         }
-        self.routing.taken.insert(key, position.offset);
+        self.routing.taken.insert(key, position);
         Telling::Everything
     }
 

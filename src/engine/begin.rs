@@ -10,7 +10,7 @@ use crate::model::{
     batch::BatchName,
     catalog::ExportId,
     hash::text_hash,
-    position::{NextOffset, PartitionId, Position},
+    position::{NextOffset, PartitionId},
     row::Row,
     state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
@@ -24,6 +24,7 @@ use super::{
     journal::ROW_UNKNOWN,
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
     membership::{ContactSlot, InFlight, Known, MemberId},
+    order::without_empty_gains,
     pacer::{Pacer, SLOT_REST_MS},
     planted::{Bug, planted},
     quota::Quota,
@@ -48,7 +49,7 @@ pub struct PartitionBeginning {
     pub committed: bool,
     /// The log's first offset.
     pub log_start: i64,
-    /// The log's end (read_committed).
+    /// The log's end, with what a transaction under way has written.
     pub log_end: i64,
     /// Hash of the record that the header names as the last settled, as the source has it now; `None` where the header
     /// names none, or the source has it no more.
@@ -201,12 +202,12 @@ impl Engine {
         let wanted = cut.address.as_ref().map(|address| members.find_or_insert_contact(address, id));
         let member = members.member_mut(id);
         member.segments = segments;
-        member.position = cut.positions.first().copied().unwrap_or(Position { partition: PartitionId(-1), offset: -1 });
         member.changed_at = cut.changed_at;
         member.recorded = true;
         member.erased = cut.erased;
         member.refused = cut.refused.filter(|_| !planted(Bug::RefusedForgotten)).map(Box::new);
         let is_refused = member.refused.is_some();
+        members.set_positions(id, &cut.positions);
         members.set_contact(id, wanted);
         if let Some(slot) = wanted {
             if members.wants(segments) && !(is_refused && cut.row.is_none()) {
@@ -251,13 +252,14 @@ impl Engine {
         self.due(export, wants);
     }
 
-    /// Begins the term. The partitions to read and where, or why nothing moves (also in the snapshot): then the
+    /// Begins the term. The partitions to read and where (of which [`Self::waiting_partitions`] are not read yet), or why nothing moves (also in the snapshot): then the
     /// engine stays without outputs but events, and the driver serves `/health` until it is stopped.
     ///
     /// # Errors
     /// The hold of the whole shard.
     pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
         let header = self.restored.header.take();
+        let beginning = &without_empty_gains(header.as_ref(), beginning);
         if let Err(reason) = self.check(header.as_ref(), beginning) {
             self.hold(reason);
             return Err(reason);
@@ -296,6 +298,7 @@ impl Engine {
             self.acks.begin(partition.start, settled);
         }
         let starts = self.route_anew(header.as_ref(), beginning);
+        self.begin_order(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
         self.restore_batches(now);
         for export in self.export_ids() {

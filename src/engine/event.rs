@@ -223,6 +223,18 @@ pub enum Event {
     },
     /// Reading goes on.
     Resumed,
+    /// Partitions that the source gained are not read yet.
+    PartitionsWait {
+        /// How many.
+        partitions: u32,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// Partitions that waited are read from here on.
+    PartitionsBegun {
+        /// How many.
+        partitions: u32,
+    },
     /// Records became dead letters.
     DeadLettered {
         /// How many.
@@ -464,6 +476,8 @@ pub enum PauseReason {
     ProfilesMax,
     /// The stage is stopping.
     Draining,
+    /// Older partitions are not settled yet up to the ends that they had when the source grew: these alone wait.
+    OlderPartitions,
 }
 
 impl PauseReason {
@@ -476,6 +490,7 @@ impl PauseReason {
             Self::CommitBehind => "commit_behind",
             Self::ProfilesMax => "profiles_max",
             Self::Draining => "draining",
+            Self::OlderPartitions => "older_partitions",
         }
     }
 
@@ -490,6 +505,9 @@ impl PauseReason {
             Self::CommitBehind => "Kafka is slower to take the state than the source is to read: reading goes on by itself",
             Self::ProfilesMax => "the state holds as many profiles as `state.max_profiles` allows: raise it",
             Self::Draining => "the stage is stopping",
+            Self::OlderPartitions => {
+                "the source has gained partitions, which are read once the older ones are settled up to where they ended then, so that events of profiles that moved keep their order: it goes on by itself"
+            }
         }
     }
 }

@@ -17,8 +17,14 @@ pub enum Input {
     Records(Vec<SourceRecord>),
     /// Where the reader stands after the records handed on so far, past gaps and transaction markers.
     ReaderAt(Vec<NextOffset>),
-    /// Partitions that the source has gained; each is read from its beginning.
-    PartitionsAdded(Vec<NextOffset>),
+    /// Partitions that the source has gained, and that hold something. The reader holds them paused until
+    /// [`super::Output::Resume`] names them.
+    PartitionsAdded {
+        /// Where each of them begins.
+        added: Vec<NextOffset>,
+        /// The ends of all, as of now: also what a transaction under way has written counts.
+        ends: Vec<NextOffset>,
+    },
     /// Kafka confirmed a transaction. (One that it did not confirm ends the term: the engine is dropped.)
     Committed {
         /// Which one.

@@ -6,6 +6,7 @@ use crate::model::{
     batch::BatchName,
     catalog::{ClientIdHash, ExportId},
     dead_letter::{DeadLetter, LetterOriginal},
+    position::Position,
     state::{
         Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey,
         StateValue,
@@ -151,6 +152,10 @@ impl Engine {
         let commit = CommitId(self.journal.next_commit);
         self.journal.next_commit += 1;
         let mut changes = Vec::with_capacity(self.journal.dirty.len() + 16);
+        for state in &mut self.exports {
+            let acks = &self.acks;
+            state.members.forget_settled(|position| acks.watermark(position.partition).is_none_or(|at| position.offset < at));
+        }
         let opening: Vec<u64> =
             self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Opening)).map(|(number, _)| *number).collect();
         for number in opening {
@@ -208,6 +213,7 @@ impl Engine {
             partitions: self.acks.headers(),
             routed: self.routed(),
             stopped: self.stopped(),
+            grown: self.order.grown(),
         };
         changes.push(StateChange { key: StateKey::Header, value: Some(StateValue::Header(header)) });
         let letters = self.take_letters();
@@ -290,14 +296,14 @@ impl Engine {
     /// Writes a member's cut, or forgets it where nothing of it is left.
     fn member_record(&mut self, export: ExportId, id: MemberId, changes: &mut Vec<StateChange>) {
         let catalog = std::sync::Arc::clone(&self.catalog);
-        let watermark = |engine: &Self, partition| engine.acks.watermark(partition).unwrap_or(i64::MAX);
         let Some(member) = self.export(export).members.member_if(id) else { return };
-        let position = member.position;
         let recorded = member.recorded;
         let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
         let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
-        let passed = watermark(self, position.partition) > position.offset;
-        if gone && (passed || !recorded) {
+        let unsettled = self.unsettled_position(export, id);
+        // What was entered and left in one partition is read again as a whole. In two, the exit may be settled alone.
+        let told_again = || self.export(export).members.positions(id).count() == 1;
+        if gone && (unsettled.is_none() || (!recorded && told_again())) {
             if recorded {
                 changes.push(StateChange { key, value: None });
             }
@@ -310,9 +316,15 @@ impl Engine {
         let member = state.members.member_mut(id);
         member.recorded = true;
         member.dirty = false;
-        if gone {
+        if gone && let Some(position) = unsettled {
             state.leaving.insert((position.partition.0, position.offset, id.0));
         }
+    }
+
+    /// An event in a member that a term after this one would read again.
+    fn unsettled_position(&self, export: ExportId, id: MemberId) -> Option<Position> {
+        let settled = |position: &Position| self.acks.watermark(position.partition).is_none_or(|at| position.offset < at);
+        self.export(export).members.positions(id).find(|position| !settled(position))
     }
 
     /// Forgets members that left, once the watermark is beyond what they say.
@@ -324,14 +336,19 @@ impl Engine {
                 for entry in left {
                     self.export_mut(export).leaving.remove(&entry);
                     let id = MemberId(entry.2);
-                    let stays = self.export(export).members.member_if(id).is_none_or(|member| {
-                        member.segments != 0
-                            || member.contact.is_some()
-                            || !member.former.is_empty()
-                            || member.position.offset != entry.1
-                    });
-                    if !stays {
-                        self.member_record(export, id, changes);
+                    let stays = self
+                        .export(export)
+                        .members
+                        .member_if(id)
+                        .is_none_or(|member| member.segments != 0 || member.contact.is_some() || !member.former.is_empty());
+                    if stays {
+                        continue;
+                    }
+                    match self.unsettled_position(export, id) {
+                        None => self.member_record(export, id, changes),
+                        Some(position) => {
+                            self.export_mut(export).leaving.insert((position.partition.0, position.offset, entry.2));
+                        }
                     }
                 }
             }
@@ -371,7 +388,7 @@ impl Engine {
             segments,
             address: member.contact.map(|slot| state.members.contact(slot).address.clone()),
             row,
-            positions: vec![member.position],
+            positions: state.members.positions(id).collect(),
             changed_at: member.changed_at,
             applied: applied.collect(),
             refused: member.refused.as_deref().cloned(),
@@ -416,7 +433,7 @@ impl Engine {
             }
             (Some(_), None) if low => {
                 self.paused = None;
-                let partitions = self.acks.ids().collect();
+                let partitions = self.acks.ids().filter(|id| !self.order.waits(*id)).collect();
                 self.outputs.push_back(Output::Resume { partitions });
                 self.emit(Event::Resumed);
             }

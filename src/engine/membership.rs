@@ -4,7 +4,7 @@
 //! what is known of them at the vendor). A member points at the contact it wants; profiles that share an address share
 //! its contact, which stays wanted until the last of them has left.
 
-use std::num::NonZeroU64;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
@@ -75,22 +75,6 @@ pub struct Member {
     pub dirty: bool,
     /// It was erased; what it left is still to be removed.
     pub erased: bool,
-}
-
-impl Member {
-    /// Whether its record covers an event.
-    #[must_use]
-    pub fn covers(&self, position: Position) -> bool {
-        self.position.partition == position.partition && position.offset <= self.position.offset
-    }
-
-    /// An event told something of it; its record covers the newest.
-    pub fn told_at(&mut self, position: Position, at: UnixMillis) {
-        if !self.covers(position) {
-            self.position = position;
-            self.changed_at = at;
-        }
-    }
 }
 
 /// The open batch that a contact is in, and its row there, in eight bytes.
@@ -221,6 +205,8 @@ pub struct Membership {
     on_list: u64,
     /// The vendor's ids of contacts, by slot, as far as they were read. Looked up, never iterated.
     ids: HashMap<u32, ContactId, std::hash::BuildHasherDefault<Xxh3Default>>,
+    /// Members (by slot) that were fed from further partitions: their newest events there that may be read again.
+    fed_further: BTreeMap<u32, SmallVec<[Position; 1]>>,
 }
 
 fn hash(seed: u64, text: &str) -> u64 {
@@ -242,6 +228,7 @@ impl Membership {
             by_address: HashTable::new(),
             on_list: 0,
             ids: HashMap::default(),
+            fed_further: BTreeMap::new(),
         }
     }
 
@@ -334,8 +321,49 @@ impl Membership {
         self.members.get(id.0)
     }
 
+    /// The newest events in a member: the newest of all first, then those of further partitions.
+    pub fn positions(&self, id: MemberId) -> impl Iterator<Item = Position> {
+        std::iter::once(self.member(id).position).chain(self.fed_further.get(&id.0).into_iter().flatten().copied())
+    }
+
+    /// An event told something of a member that nothing in it covers. `is_before` says which of the events in it the order
+    /// of partitions puts before this one: these need not be kept.
+    pub fn told_at(&mut self, id: MemberId, position: Position, at: UnixMillis, is_before: impl Fn(Position) -> bool) {
+        let member = self.member_mut(id);
+        let newest = std::mem::replace(&mut member.position, position);
+        member.changed_at = at;
+        if newest.partition != position.partition && newest.offset >= 0 && !is_before(newest) {
+            self.fed_further.entry(id.0).or_default().push(newest);
+        }
+        if let Some(further) = self.fed_further.get_mut(&id.0) {
+            further.retain(|known| !is_before(*known));
+            if further.is_empty() {
+                self.fed_further.remove(&id.0);
+            }
+        }
+    }
+
+    /// Restores the events in a member, in the order of [`Self::positions`].
+    pub fn set_positions(&mut self, id: MemberId, positions: &[Position]) {
+        if let [newest, further @ ..] = positions {
+            self.member_mut(id).position = *newest;
+            if !further.is_empty() {
+                self.fed_further.insert(id.0, SmallVec::from_slice(further));
+            }
+        }
+    }
+
+    /// Forgets events of further partitions that are settled: they are not read again.
+    pub fn forget_settled(&mut self, is_settled: impl Fn(Position) -> bool) {
+        self.fed_further.retain(|_, further| {
+            further.retain(|position| !is_settled(*position));
+            !further.is_empty()
+        });
+    }
+
     /// Forgets a member that has no contacts.
     pub fn forget_member(&mut self, id: MemberId) {
+        self.fed_further.remove(&id.0);
         if let Some(member) = self.members.remove(id.0)
             && let Ok(entry) = self.by_profile.find_entry(hash(self.seed, &member.profile), |slot| *slot == id.0)
         {

@@ -33,6 +33,7 @@ mod ghosts;
 mod hourly;
 mod journal;
 mod membership;
+mod order;
 mod pacer;
 mod parking;
 mod planner;
@@ -89,6 +90,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     router: Option<Router>,
     acks: Acks,
+    order: order::Order,
     applications: Vec<ApplicationState>,
     connections: Vec<ConnectionState>,
     exports: Vec<ExportState>,
@@ -224,6 +226,7 @@ impl Engine {
             outputs: VecDeque::new(),
             router: None,
             acks: Acks::default(),
+            order: order::Order::default(),
             applications: Vec::new(),
             connections,
             exports,
@@ -273,15 +276,7 @@ impl Engine {
                     self.read_up_to(next);
                 }
             }
-            Input::PartitionsAdded(positions) => {
-                // A pause names partitions, and did not know these.
-                if let Some(reason) = self.paused {
-                    let partitions = positions.iter().map(|next| next.partition).collect();
-                    self.outputs.push_back(Output::Pause { partitions, reason });
-                }
-                positions.into_iter().for_each(|next| self.acks.begin(next, None));
-                self.journal.urgent = true;
-            }
+            Input::PartitionsAdded { added, ends } => self.grow(added, ends),
             Input::Committed { commit, began } => self.on_committed(now, commit, began),
             Input::CallEnded { call, outcome, vendor_time } => self.on_call_ended(now, call, outcome, vendor_time),
             Input::TokenRead { refresh, connection, token } => self.on_token_read(now, refresh, connection, token),
@@ -319,6 +314,7 @@ impl Engine {
         self.make_calls(now);
         self.park(now);
         self.commit_if_due(now);
+        self.read_waiting();
         self.press_back();
         self.tell_suppressed();
         self.tell(now);

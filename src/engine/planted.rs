@@ -67,6 +67,8 @@ named! {
         NeverReadAgain = "a segment that is added or comes back is not read again",
         /// What an older configuration did not route is never read when its segment comes back.
         OlderConfigurationFilters = "an older configuration filters for good",
+        /// Partitions that the source gains are read at once.
+        OrderOfPartitionsForgotten = "new partitions do not wait for older ones",
         /// Members that a list had before are treated as ours.
         ExistingMembersRemoved = "members from before are removed",
         /// Suppressed contacts are imported.

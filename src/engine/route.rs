@@ -40,6 +40,7 @@ impl Engine {
     /// Takes records in the order of their offsets.
     pub(super) fn route(&mut self, now: Now, records: Vec<SourceRecord>) {
         for record in records {
+            assert!(!self.order.waits(record.position.partition), "a partition that waits is not read");
             let token = self.acks.deliver(record.position, record.timestamp, record.hash);
             if token.is_none() && !self.is_read_again(record.position) {
                 self.counts.replayed += 1;
@@ -162,16 +163,20 @@ impl Engine {
                 return;
             }
         };
-        let members = &mut self.export_mut(route.export).members;
+        let state = &mut self.exports[usize::from(route.export.0)];
+        let members = &mut state.members;
         let id = members.find_or_insert(&event.profile_id);
-        let member = members.member_mut(id);
         // Its record is beyond this event already: after the hand-over nothing would tell it again.
-        let covered = member.covers(arrival.position);
+        let covered = self.order.covers(members, id, arrival.position);
+        if !covered {
+            let is_before = |known| self.order.is_at_or_before(known, arrival.position);
+            members.told_at(id, arrival.position, arrival.timestamp, is_before);
+        }
+        let member = members.member_mut(id);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
         // Whoever enters again after an erasure is a new profile.
         member.erased &= event.change != ChangeKind::Entered;
-        member.told_at(arrival.position, arrival.timestamp);
         let old = member.contact;
         let keeps_address = event.change == ChangeKind::Exited && address.is_none();
         let new = match (after, &address) {
@@ -194,18 +199,18 @@ impl Engine {
             self.counts.read_again += 1;
         }
         for export in self.export_ids() {
-            let members = &mut self.export_mut(export).members;
+            let members = &mut self.exports[usize::from(export.0)].members;
             let Some(id) = members.find(profile) else { continue };
-            let member = members.member(id);
-            if member.covers(arrival.position) {
-                let after = member.segments & !self.erased_again(export, arrival.token.is_none());
+            if self.order.covers(members, id, arrival.position) {
+                let after = members.member(id).segments & !self.erased_again(export, arrival.token.is_none());
                 self.told_of_segments(arrival, export, id, after);
                 continue;
             }
+            let is_before = |known| self.order.is_at_or_before(known, arrival.position);
+            members.told_at(id, arrival.position, arrival.timestamp, is_before);
             let member = members.member_mut(id);
             member.segments = 0;
             member.erased = true;
-            member.told_at(arrival.position, arrival.timestamp);
             let (old, former) = (member.contact, member.former.clone());
             self.move_member(arrival, export, id, old, None, None, true);
             for slot in former.iter().copied() {

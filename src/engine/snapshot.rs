@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use crate::model::{Text, position::NextOffset, time::UnixMillis};
+use crate::model::{
+    Text,
+    position::{NextOffset, PartitionId},
+    time::UnixMillis,
+};
 
 use super::event::{HoldReason, PauseReason};
 
@@ -23,6 +27,8 @@ pub struct Snapshot {
     pub records_unsettled: u64,
     /// Why reading is paused, if it is.
     pub paused: Option<PauseReason>,
+    /// Partitions that the source gained and that wait for older ones.
+    pub waiting_partitions: Vec<PartitionId>,
     /// Offsets that are still to be read again before segments that are routed anew are handed over.
     pub left_to_read: u64,
     /// Why nothing moves at all, if nothing does.

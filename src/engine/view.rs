@@ -59,6 +59,7 @@ impl Engine {
             reader: self.acks.readers(),
             records_unsettled: self.acks.unsettled(),
             paused: self.paused,
+            waiting_partitions: self.waiting_partitions(),
             left_to_read: self.left_to_read(),
             held: self.held,
             calls_begin_in_ms: self.first_call_at.0.checked_sub(now.mono.0).filter(|ms| *ms > 0),

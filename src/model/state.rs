@@ -111,6 +111,18 @@ pub struct Header {
     pub routed: Vec<RoutedExport>,
     /// What had been routed before and was not any more: its facts are kept.
     pub stopped: Vec<StoppedExport>,
+    /// When the source grew, in that order, as far as it still has events of before.
+    pub grown: Vec<Growth>,
+}
+
+/// Partitions that the source gained at one time. A profile may have moved to one of them: its older events lie in the
+/// older partitions, below these ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// What it gained.
+    pub added: Vec<PartitionId>,
+    /// The ends that the older partitions had when these were seen to hold something.
+    pub ends: Vec<NextOffset>,
 }
 
 /// Where one source partition stands.

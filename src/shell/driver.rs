@@ -161,6 +161,7 @@ impl<'a> Driver<'a> {
             &shared.settings,
             shard,
             &starts,
+            &engine.waiting_partitions(),
             decoder,
             shared.registry.clone(),
             Handle::current(),
@@ -318,7 +319,7 @@ fn on_source(event: Option<SourceEvent>) -> Next {
     match event {
         Some(SourceEvent::Records(records)) => Next::Feed(Input::Records(records)),
         Some(SourceEvent::At(positions)) => Next::Feed(Input::ReaderAt(positions)),
-        Some(SourceEvent::PartitionsAdded(positions)) => Next::Feed(Input::PartitionsAdded(positions)),
+        Some(SourceEvent::PartitionsAdded { added, ends }) => Next::Feed(Input::PartitionsAdded { added, ends }),
         Some(SourceEvent::Failed(fault)) => Next::End(TermEnd::Failed(fault)),
         None => Next::End(TermEnd::Failed(lost("the thread of the source reader ended", "without a word"))),
     }

@@ -81,6 +81,8 @@ named! {
         TokenDead = "token_dead",
         /// A partition of the source was found after the term had begun.
         PartitionAdded = "partition_added",
+        /// A partition that the source gained was not read before older ones were settled.
+        PartitionWaited = "partition_waited",
         /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
         DeadLettered = "dead_lettered",
     }
@@ -139,6 +141,7 @@ impl Reached {
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
             Event::Held { reason: HoldReason::QuotaSpentByOthers, .. } => self.mark(Sometimes::QuotaDeniedByVendor),
             Event::Held { reason: HoldReason::TokenDead, .. } => self.mark(Sometimes::TokenDead),
+            Event::PartitionsWait { .. } => self.mark(Sometimes::PartitionWaited),
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),
             Event::BatchCut { .. }
             | Event::LateAnswer { .. }
@@ -149,6 +152,7 @@ impl Reached {
             | Event::Released { .. }
             | Event::Paused { .. }
             | Event::Resumed
+            | Event::PartitionsBegun { .. }
             | Event::CannotAddUnexplained { .. }
             | Event::GhostSeen { .. }
             | Event::GhostEnded { .. }

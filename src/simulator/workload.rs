@@ -111,8 +111,7 @@ struct Habits {
     erases: bool,
     filtered: bool,
     duplicates: bool,
-    /// The source gains a partition, in which new profiles are. (Profiles that move to another partition are told apart
-    /// by the order of partitions, which the engine does not keep.)
+    /// The source gains partitions, once or twice, and with them new profiles; others move there.
     grows: bool,
     /// Some addresses are longer than some vendors take.
     long_addresses: bool,
@@ -340,19 +339,24 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
         bare_exits: !changes,
     };
     let mut people: Vec<Person> = (0..rng.usize(5..=80)).map(|index| person(rng, index, habits)).collect();
-    let first_people = people.len();
     let gaps = rng.bool();
     let mut arrivals: Vec<Arrival> = Vec::new();
     let mut at_ms = rng.u64(..2_000);
     let count = rng.usize(20..=300);
     let pause_ms = if rng.bool() { 60_000 } else { 1_200_000 };
+    let mut partitions = usize::try_from(partitions).unwrap_or(1);
+    let mut growths: Vec<usize> = (0..if habits.grows { rng.usize(1..=2) } else { 0 }).map(|_| rng.usize(..count)).collect();
+    growths.sort_unstable_by(|one, other| other.cmp(one));
     while arrivals.len() < count {
         // A burst: records within seconds of each other.
         let step_ms = rng.u64(1..3_000);
-        if habits.grows && arrivals.len() > count / 2 && people.len() == first_people {
-            people.extend((first_people..first_people + 10).map(|index| person(rng, index, habits)));
-        }
         for _ in 0..rng.usize(1..=40) {
+            while growths.pop_if(|at| arrivals.len() >= *at).is_some() {
+                // By a multiple, as the documents ask for: profiles move to what is gained, and nowhere else.
+                partitions *= rng.usize(2..=3);
+                let known = people.len();
+                people.extend((known..known + 5).map(|index| person(rng, index, habits)));
+            }
             let index = rng.usize(..people.len());
             if habits.shares_addresses && habits.swaps && rng.u32(..40) == 0 {
                 let other = rng.usize(..people.len());
@@ -360,7 +364,8 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
                 (people[index].address, people[other].address) = (others, address);
             }
             let content = content(rng, catalog, habits, &mut people[index]);
-            let place = if index < first_people { i32::try_from(index).unwrap_or_default() % partitions } else { partitions };
+            // As Kafka's partitioner places a key, whose hash is its number here.
+            let place = i32::try_from(index % partitions).unwrap_or_default();
             let key = people[index].id.clone();
             let value = arrivals.len().to_le_bytes();
             let record = SourceRecord {

@@ -209,7 +209,11 @@ impl Telemetry {
                 "1 while somebody does not send, for this reason",
                 &["holder", "name", "reason"],
             ),
-            paused: make.counts("listkeeper_paused", "1 while reading is paused, for this reason", &["shard", "reason"]),
+            paused: make.counts(
+                "listkeeper_paused",
+                "1 while reading is paused, of some partitions or all, for this reason",
+                &["shard", "reason"],
+            ),
             calls_used: make.counts(
                 "listkeeper_calls_used",
                 "Calls that may have been spent today, by the vendor's clock",

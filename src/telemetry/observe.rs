@@ -3,7 +3,7 @@
 use crate::{
     engine::{
         Event, Snapshot,
-        event::{CallResult, Holder, RecordCounts},
+        event::{CallResult, Holder, PauseReason, RecordCounts},
     },
     model::{
         activity::ActivityState,
@@ -181,6 +181,12 @@ impl Telemetry {
             Event::Resumed => {
                 tracing::info!("reading goes on");
             }
+            Event::PartitionsWait { partitions, reason } => {
+                tracing::info!(partitions, reason = reason.as_str(), "partitions are not read yet: {}", reason.explain());
+            }
+            Event::PartitionsBegun { partitions } => {
+                tracing::info!(partitions, "partitions that the source has gained are read from here on");
+            }
             Event::DeadLettered { letters, reason } => {
                 self.dead_letters.with_label_values(&[*reason]).inc_by(u64::from(*letters));
                 tracing::debug!(letters, reason, "dead-lettered");
@@ -222,7 +228,8 @@ impl Telemetry {
         };
         self.owner.with_label_values(&[&shard]).set(1);
         held("shard", &shard, view.held);
-        if let Some(reason) = view.paused {
+        let waits = (!view.waiting_partitions.is_empty()).then_some(PauseReason::OlderPartitions);
+        for reason in view.paused.into_iter().chain(waits) {
             self.paused.with_label_values(&[shard.as_str(), reason.as_str()]).set(1);
         }
         for application in &view.applications {

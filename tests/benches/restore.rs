@@ -101,6 +101,7 @@ fn records() -> Vec<(Vec<u8>, Vec<u8>)> {
         written_at: AT,
         ended: true,
         partitions: vec![PartitionHeader { next, last_settled: None }],
+        grown: Vec::new(),
         routed: vec![routed],
         stopped: Vec::new(),
     };

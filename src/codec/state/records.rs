@@ -5,8 +5,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
-        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
+        PartitionHeader, Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -37,6 +37,15 @@ fn read_position(reader: &mut Reader<'_>) -> Read<Position> {
     Ok(Position { partition: PartitionId(reader.number()?), offset: reader.long()? })
 }
 
+fn write_next(out: &mut Vec<u8>, next: NextOffset) {
+    write_long(out, i64::from(next.partition.0));
+    write_long(out, next.offset);
+}
+
+fn read_next(reader: &mut Reader<'_>) -> Read<NextOffset> {
+    Ok(NextOffset { partition: PartitionId(reader.number()?), offset: reader.long()? })
+}
+
 pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) {
     write_long(out, i64::from(header.format));
     write_long(out, header.written_at.0);
@@ -63,11 +72,12 @@ pub(super) fn write_header(out: &mut Vec<u8>, header: &Header) {
         write_text(out, &stopped.list);
         write_array(out, &stopped.segments, |out, segment| {
             write_text(out, &segment.segment);
-            write_array(out, &segment.at, |out, next| {
-                write_long(out, i64::from(next.partition.0));
-                write_long(out, next.offset);
-            });
+            write_array(out, &segment.at, |out, next| write_next(out, *next));
         });
+    });
+    write_array(out, &header.grown, |out, growth| {
+        write_array(out, &growth.added, |out, partition| write_long(out, i64::from(partition.0)));
+        write_array(out, &growth.ends, |out, end| write_next(out, *end));
     });
 }
 
@@ -94,6 +104,11 @@ pub(super) fn read_header(reader: &mut Reader<'_>) -> Read<Header> {
             })
         })?,
         stopped: reader.appended(|reader| reader.array(read_stopped))?,
+        grown: reader.appended(|reader| {
+            reader.array(|reader| {
+                Ok(Growth { added: reader.array(|reader| Ok(PartitionId(reader.number()?)))?, ends: reader.array(read_next)? })
+            })
+        })?,
     })
 }
 
@@ -102,12 +117,7 @@ fn read_stopped(reader: &mut Reader<'_>) -> Read<StoppedExport> {
         export: reader.text()?,
         connection: reader.text()?,
         list: reader.text()?,
-        segments: reader.array(|reader| {
-            Ok(StoppedSegment {
-                segment: reader.text()?,
-                at: reader.array(|reader| Ok(NextOffset { partition: PartitionId(reader.number()?), offset: reader.long()? }))?,
-            })
-        })?,
+        segments: reader.array(|reader| Ok(StoppedSegment { segment: reader.text()?, at: reader.array(read_next)? }))?,
     })
 }
 

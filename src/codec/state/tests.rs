@@ -8,8 +8,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
-        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
+        PartitionHeader, Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -72,24 +72,28 @@ fn header() -> impl Strategy<Value = Header> {
     let routed = (text(), text(), text(), any::<u64>(), proptest::collection::vec(text(), 0..3)).prop_map(
         |(export, connection, list, mapping_hash, segments)| RoutedExport { export, connection, list, mapping_hash, segments },
     );
-    let next = position().prop_map(|at| NextOffset { partition: at.partition, offset: at.offset });
-    let segment = (text(), proptest::collection::vec(next, 0..3)).prop_map(|(segment, at)| StoppedSegment { segment, at });
+    let next = || position().prop_map(|at| NextOffset { partition: at.partition, offset: at.offset });
+    let segment = (text(), proptest::collection::vec(next(), 0..3)).prop_map(|(segment, at)| StoppedSegment { segment, at });
     let stopped = (text(), text(), text(), proptest::collection::vec(segment, 0..3))
         .prop_map(|(export, connection, list, segments)| StoppedExport { export, connection, list, segments });
+    let added = proptest::collection::vec((0..100_i32).prop_map(PartitionId), 0..3);
+    let growth = (added, proptest::collection::vec(next(), 0..3)).prop_map(|(added, ends)| Growth { added, ends });
     (
         millis(),
         any::<bool>(),
         proptest::collection::vec(partition, 0..3),
         proptest::collection::vec(routed, 0..3),
         proptest::collection::vec(stopped, 0..3),
+        proptest::collection::vec(growth, 0..3),
     )
-        .prop_map(|(written_at, ended, partitions, routed, stopped)| Header {
+        .prop_map(|(written_at, ended, partitions, routed, stopped, grown)| Header {
             format: 1,
             written_at,
             ended,
             partitions,
             routed,
             stopped,
+            grown,
         })
 }
 
@@ -197,10 +201,12 @@ proptest! {
 
     /// A version before wrote no such field: its default is read.
     #[test]
-    fn a_header_of_the_version_before_is_read(header in header()) {
-        let header = Header { stopped: Vec::new(), ..header };
+    fn a_header_of_a_version_before_is_read(header in header(), fields_less in 1..=2) {
+        let header = Header { stopped: Vec::new(), grown: Vec::new(), ..header };
         let (key, mut value) = encode(&StateChange { key: StateKey::Header, value: Some(StateValue::Header(header.clone())) });
-        value.pop();
+        for _ in 0..fields_less {
+            value.pop();
+        }
         prop_assert_eq!(decode(&key, Some(&value)).map(|change| change.value), Ok(Some(StateValue::Header(header))));
     }
 

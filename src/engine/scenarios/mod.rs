@@ -6,6 +6,7 @@ mod existing;
 mod ghosts;
 mod life;
 mod lists;
+mod order;
 mod parking;
 mod pressure;
 mod refusals;
@@ -103,6 +104,9 @@ struct Stage {
     /// Activities show their file's name.
     echoes_names: bool,
     drained: bool,
+    /// The offsets that were committed last, and what the reader was told to go on with.
+    committed: Vec<NextOffset>,
+    resumed: Vec<PartitionId>,
 }
 
 impl Stage {
@@ -122,15 +126,21 @@ impl Stage {
     }
 
     fn begin_bare(catalog: Catalog, state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
+        let start = NextOffset { partition: P, offset: offset.unwrap_or(0) };
+        let partition =
+            PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000, settled_hash: None };
+        Self::begin_at(catalog, state, vec![partition], wall)
+    }
+
+    /// The first of the partitions is [`P`].
+    fn begin_at(catalog: Catalog, state: Vec<StateChange>, partitions: Vec<PartitionBeginning>, wall: i64) -> Self {
         let mut engine = Engine::new(Arc::new(catalog), 1);
         for change in &state {
             engine.restore(change.clone());
         }
         let now = Now { mono: Mono(1_000_000), wall: UnixMillis(wall) };
-        let start = NextOffset { partition: P, offset: offset.unwrap_or(0) };
-        let partition =
-            PartitionBeginning { start, committed: offset.is_some(), log_start: 0, log_end: 1_000, settled_hash: None };
-        let begun = engine.begin(now, &Beginning { partitions: vec![partition], fenced_at: now.mono });
+        let start = partitions[0].start;
+        let begun = engine.begin(now, &Beginning { partitions, fenced_at: now.mono });
         let reads_from = begun.expect("state and source agree")[0].offset;
         let mut stage = Self {
             engine,
@@ -148,6 +158,8 @@ impl Stage {
             reads_suppressed: false,
             echoes_names: true,
             drained: false,
+            committed: Vec::new(),
+            resumed: Vec::new(),
         };
         stage.drain();
         stage
@@ -176,7 +188,8 @@ impl Stage {
                 }
                 Output::Drained => self.drained = true,
                 Output::Event(event) => self.events.push(event),
-                Output::Pause { .. } | Output::Resume { .. } => {}
+                Output::Pause { .. } => {}
+                Output::Resume { partitions } => self.resumed.extend(partitions),
             }
         }
         if !self.commits.is_empty() {
@@ -184,6 +197,7 @@ impl Stage {
             self.state.extend(commit.changes);
             self.letters.extend(commit.letters);
             self.offset = commit.offsets[0].offset;
+            self.committed = commit.offsets;
             self.engine.handle_input(self.now, Input::Committed { commit: commit.commit, began: self.now.mono });
             self.drain();
         }

@@ -129,10 +129,11 @@ fn reasons_of(shard: &ShardView, reasons: &mut Vec<Reason>) {
     if let Some(ms) = view.calls_begin_in_ms {
         reasons.push(Reason { who: who.clone(), reason: "owner_died", explain: waits_for_the_dead(ms), stops: false });
     }
-    if let Some(paused) = view.paused {
+    let waits = (!view.waiting_partitions.is_empty()).then_some(PauseReason::OlderPartitions);
+    for paused in view.paused.into_iter().chain(waits) {
         let stops = paused == PauseReason::ProfilesMax;
         let explain = paused.explain().to_owned();
-        reasons.push(Reason { who, reason: paused.as_str(), explain, stops });
+        reasons.push(Reason { who: who.clone(), reason: paused.as_str(), explain, stops });
     }
 }
 

@@ -74,8 +74,13 @@ pub enum SourceEvent {
     Records(Vec<SourceRecord>),
     /// Where the reader stands after the records told so far, where markers or gaps let it pass further than they say.
     At(Vec<NextOffset>),
-    /// Partitions that the source has gained, from their beginnings.
-    PartitionsAdded(Vec<NextOffset>),
+    /// Partitions that the source has gained, and that are paused.
+    PartitionsAdded {
+        /// Where they begin.
+        added: Vec<NextOffset>,
+        /// Where all of them end.
+        ends: Vec<NextOffset>,
+    },
     /// Reading has ended; so does the term.
     Failed(KafkaFault),
 }
@@ -115,14 +120,16 @@ pub struct SourceReader {
 }
 
 impl SourceReader {
-    /// Starts reading at these offsets. `runtime` runs the questions to the registry.
+    /// Starts reading at these offsets, with some partitions paused. `runtime` runs the questions to the registry.
     ///
     /// # Errors
     /// The client or its thread cannot be made.
+    #[expect(clippy::too_many_arguments, reason = "what to read, how to understand it, and whom to tell")]
     pub fn start(
         settings: &Arc<KafkaSettings>,
         shard: u32,
         from: &[NextOffset],
+        paused: &[PartitionId],
         decoder: EventDecoder,
         registry: Option<SchemaRegistry>,
         runtime: Handle,
@@ -130,9 +137,11 @@ impl SourceReader {
     ) -> Result<(Self, mpsc::Receiver<SourceEvent>), KafkaFault> {
         let (events, receiver) = mpsc::channel(BATCHES);
         let (stop, orders) = (Stop::default(), Arc::new(Orders::default()));
+        orders.tell(|told| told.paused.extend(paused));
         let role = format!("the source reader of shard {shard}");
         let consumer = Consuming::new(&settings.reader(shard), &role, status)?;
-        let lanes = from.iter().map(|next| (next.partition, Lane::at(next.offset))).collect();
+        let lane = |next: &NextOffset| Lane { paused: paused.contains(&next.partition), ..Lane::at(next.offset) };
+        let lanes = from.iter().map(|next| (next.partition, lane(next))).collect();
         let reader = Reader {
             settings: Arc::clone(settings),
             consumer,
@@ -271,12 +280,19 @@ impl Reader {
         let from: Vec<(PartitionId, i64)> = self.lanes.iter().map(|(id, lane)| (*id, lane.next)).collect();
         let list = self.list(from.into_iter().map(|(id, next)| (id, Offset::Offset(next))))?;
         failed(self.consumer.assign(&list))?;
+        // Before the first poll: of these, nothing that was fetched meanwhile is handed out.
+        self.pause_at_first(self.lanes.iter().filter(|(_, lane)| lane.paused).map(|(id, _)| *id))?;
         loop {
             self.obey()?;
             self.gather()?;
             self.hand_on()?;
             self.refresh()?;
         }
+    }
+
+    fn pause_at_first(&self, partitions: impl Iterator<Item = PartitionId>) -> Result<(), KafkaFault> {
+        let list = self.list(partitions.map(|id| (id, Offset::Invalid)))?;
+        if list.count() == 0 { Ok(()) } else { failed(self.consumer.pause(&list)) }
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = (PartitionId, Offset)>) -> Result<TopicPartitionList, KafkaFault> {
@@ -507,9 +523,10 @@ impl Reader {
         while self.asking.try_join_next().is_some() {}
     }
 
-    /// Notices partitions that the source has gained; begun when nothing is paused, so that a pause stays a pause.
+    /// Notices partitions that the source has gained, once they hold something: whoever writes to them writes to the older
+    /// ones no more what belongs to the same profiles, so that where these end by then is what came before.
     fn refresh(&mut self) -> Result<(), KafkaFault> {
-        if self.refreshed.elapsed() < REFRESH || self.lanes.values().any(|lane| lane.paused) {
+        if self.refreshed.elapsed() < REFRESH {
             return Ok(());
         }
         self.refreshed = Instant::now();
@@ -524,21 +541,39 @@ impl Reader {
             }
         };
         let mut added = Vec::new();
-        for partition in (0..count).map(PartitionId) {
-            if !self.lanes.contains_key(&partition) {
-                // Its beginning, as a number: else records that are deleted before the first commit would go unnoticed.
-                let Ok((start, _)) = self.consumer.fetch_watermarks(topic, partition.0, REFRESH_LIMIT) else { return Ok(()) };
+        for partition in (0..count).map(PartitionId).filter(|partition| !self.lanes.contains_key(partition)) {
+            // Its beginning, as a number: else records that are deleted before the first commit would go unnoticed.
+            let Ok((start, end)) = self.consumer.fetch_watermarks(topic, partition.0, REFRESH_LIMIT) else { return Ok(()) };
+            if start < end {
                 added.push(NextOffset { partition, offset: start });
             }
         }
         if added.is_empty() {
             return Ok(());
         }
+        let Some(ends) = self.ends(added.iter().map(|next| next.partition))? else { return Ok(()) };
         tracing::info!(partitions = added.len(), "the source has gained partitions");
-        self.send(SourceEvent::PartitionsAdded(added.clone()))?;
-        self.lanes.extend(added.iter().map(|next| (next.partition, Lane::at(next.offset))));
         let list = self.list(added.iter().map(|next| (next.partition, Offset::Offset(next.offset))))?;
-        failed(self.consumer.incremental_assign(&list))
+        self.orders.tell(|told| told.paused.extend(added.iter().map(|next| next.partition)));
+        self.lanes.extend(added.iter().map(|next| (next.partition, Lane { paused: true, ..Lane::at(next.offset) })));
+        failed(self.consumer.incremental_assign(&list))?;
+        self.pause_at_first(added.iter().map(|next| next.partition))?;
+        self.send(SourceEvent::PartitionsAdded { added, ends })
+    }
+
+    /// Where the partitions end, with what transactions under way have written: those may be committed behind what was seen
+    /// of a gained one. `None` while some broker does not say.
+    fn ends(&self, added: impl Iterator<Item = PartitionId>) -> Result<Option<Vec<NextOffset>>, KafkaFault> {
+        let inspector: Consuming<StageContext> =
+            Consuming::new(&self.settings.inspector(), "the ends of a source that has grown", &self.status)?;
+        let mut ends = Vec::with_capacity(self.lanes.len());
+        for partition in self.lanes.keys().copied().chain(added) {
+            self.stop.check()?;
+            let found = inspector.fetch_watermarks(&self.settings.source_topic, partition.0, REFRESH_LIMIT);
+            let Ok((_, offset)) = found else { return Ok(None) };
+            ends.push(NextOffset { partition, offset });
+        }
+        Ok(Some(ends))
     }
 }
 

@@ -149,13 +149,16 @@ impl Begin {
         let mut partitions = Vec::with_capacity(committed.len());
         for (partition, offset) in committed {
             self.stop.check()?;
-            let (log_start, log_end) = reader
-                .fetch_watermarks(&settings.source_topic, partition.0, ASK)
-                .map_err(|error| KafkaFault::failed("asking for the ends of the source", &error))?;
+            let ends_by = |client: &Consuming<StageContext>| {
+                client
+                    .fetch_watermarks(&settings.source_topic, partition.0, ASK)
+                    .map_err(|error| KafkaFault::failed("asking for the ends of the source", &error))
+            };
+            let ((log_start, readable_end), (_, log_end)) = (ends_by(&reader)?, ends_by(&inspector)?);
             // `latest` leaves out what was there before the first term; what the source gained since is read from its start.
             let resolved = match (settings.start, &header) {
                 (Start::Earliest, _) | (Start::Latest, Some(_)) => log_start,
-                (Start::Latest, None) => log_end,
+                (Start::Latest, None) => readable_end,
             };
             let start = NextOffset { partition, offset: offset.unwrap_or(resolved) };
             let settled_hash = settled.get(&partition).copied();

@@ -76,7 +76,7 @@ impl Stage {
             from.iter().map(|(partition, offset)| NextOffset { partition: PartitionId(*partition), offset: *offset }).collect();
         let decoder = EventDecoder::new(FieldPaths::default(), EventFormat::Json).expect("a decoder");
         let handle = self.runtime.handle().clone();
-        SourceReader::start(&self.settings, 0, &from, decoder, None, handle, &self.status).expect("a reader")
+        SourceReader::start(&self.settings, 0, &from, &[], decoder, None, handle, &self.status).expect("a reader")
     }
 
     fn produce(&self, partition: i32, values: &[&str]) {

@@ -80,7 +80,7 @@ impl NothingLost {
             for next in &commit.offsets {
                 let from = before.get(&next.partition).copied().filter(|_| !handed_over).unwrap_or(i64::MIN);
                 if from < next.offset {
-                    self.export(sight, export, &routed.segments, next.partition, from, next.offset)?;
+                    self.export(sight, export, &routed.segments, next.partition, from)?;
                 }
             }
         }
@@ -112,27 +112,28 @@ impl NothingLost {
         profiles.is_some_and(|profiles| profiles.values().any(|stays_for| !stays(stays_for)))
     }
 
-    /// Every profile with an event at `from..below` of a partition.
-    fn export(
-        &self,
-        sight: &Sight<'_>,
-        export: usize,
-        segments: &[Text],
-        partition: PartitionId,
-        from: i64,
-        below: i64,
-    ) -> Verdict {
+    /// Every profile with an event from `from` on in a partition that is committed. A profile moves when the source grows:
+    /// what is committed of it begins with its oldest event all the same.
+    fn export(&self, sight: &Sight<'_>, export: usize, segments: &[Text], partition: PartitionId, from: i64) -> Verdict {
+        let committed = sight.broker.committed();
+        let is_settled =
+            |wish: &Wish| committed.get(&wish.position.partition).is_some_and(|offset| wish.position.offset < *offset);
         let name = &sight.catalog.exports[export].name;
         let wishes = sight.fold.export(export);
         let mut members: Option<Vec<Text>> = None;
         for (profile, wishes) in wishes {
-            let settled = wishes.partition_point(|wish| wish.position.offset < below);
-            let touched =
-                wishes[..settled].last().is_some_and(|wish| wish.position.partition == partition && wish.position.offset >= from);
+            let settled = wishes.iter().position(|wish| !is_settled(wish)).unwrap_or(wishes.len());
+            let newly = |wish: &&Wish| wish.position.partition == partition && wish.position.offset >= from;
+            if let Some(ahead) = wishes[settled..].iter().filter(newly).find(|wish| is_settled(wish)) {
+                let (behind, ahead) = (wishes[settled].position, ahead.position);
+                let detail = format!("{profile} in {name}: committed past {ahead:?}, ahead of its older event at {behind:?}");
+                return Err((Promise::NothingLost, detail));
+            }
+            let touched = wishes[..settled].iter().any(|wish| newly(&wish));
             if !touched || self.parked.contains(&(name.clone(), profile.clone())) {
                 continue;
             }
-            let letters = wishes[..settled].iter().filter(|wish| wish.letter && wish.position.offset >= from);
+            let letters = wishes[..settled].iter().filter(newly).filter(|wish| wish.letter);
             for wish in letters {
                 let told = sight.broker.letters().iter().any(|letter| {
                     letter.position == wish.position && letter.refused_by.as_ref().is_some_and(|by| by.export == *name)

@@ -569,7 +569,12 @@ impl World {
         let arrival = &self.scenario.arrivals[index];
         let mut record = arrival.record.clone();
         record.timestamp = self.vendor_time();
-        record.position = self.broker.append(arrival.partition, arrival.gap, record.clone());
+        let mut partition = arrival.partition;
+        if self.broker.header().is_none() {
+            // How the source grew before the first term of all, nobody can know: it has not grown yet.
+            partition.0 %= i32::try_from(self.scenario.starts.len()).unwrap_or(1);
+        }
+        record.position = self.broker.append(partition, arrival.gap, record.clone());
         self.fold.record(&self.catalog, &record);
         self.records_to_come -= 1;
         self.read_soon();
@@ -596,14 +601,15 @@ impl World {
         if term.reader.is_empty() {
             return;
         }
-        let mut added: Vec<NextOffset> = self.broker.ends();
-        added.retain(|end| !term.reader.contains_key(&end.partition));
+        let ends = self.broker.ends();
+        let mut added: Vec<NextOffset> = ends.iter().filter(|end| !term.reader.contains_key(&end.partition)).copied().collect();
         added.iter_mut().for_each(|end| end.offset = 0);
         if !added.is_empty() {
             term.reader.extend(added.iter().map(|next| (next.partition, next.offset)));
+            term.paused.extend(added.iter().map(|next| next.partition));
             self.trace.line(self.now_ms, format_args!("in  {} new partitions", added.len()));
             self.reached.mark(Sometimes::PartitionAdded);
-            self.mutate(process, Some(Input::PartitionsAdded(added)));
+            self.mutate(process, Some(Input::PartitionsAdded { added, ends }));
         }
     }
 

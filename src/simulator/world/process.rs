@@ -86,12 +86,13 @@ pub(super) struct Term {
 
 impl Term {
     pub(super) fn new(id: u32, epoch: u32, engine: Engine, reader: BTreeMap<PartitionId, i64>) -> Self {
+        let paused = engine.waiting_partitions().into_iter().collect();
         Self {
             id,
             epoch,
             engine,
             reader,
-            paused: BTreeSet::new(),
+            paused,
             reading: false,
             calls_open: 0,
             last_landing_ms: 0,

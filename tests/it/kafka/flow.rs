@@ -47,7 +47,7 @@ fn changes_become_members_and_offsets_follow() {
 }
 
 #[test]
-fn a_source_that_grows_is_read_from_the_beginning_of_what_it_gained() {
+fn a_source_that_grows_is_read_from_the_beginning_of_what_it_gained_and_profiles_move_there() {
     let (broker, world) = (Broker::shared(), World::new("grows"));
     world.produce(broker, ChangeKind::Entered, 0..6, Some("Ana"));
     let replica = world.replica("r1");
@@ -55,8 +55,10 @@ fn a_source_that_grows_is_read_from_the_beginning_of_what_it_gained() {
     let gained = PARTITIONS;
     broker.grow_topic(&world.topic, usize::try_from(gained).expect("small") + 1);
     let (key, value) = (profile(100), world.value(&profile(100), "gold", ChangeKind::Entered, Some("Li")));
-    broker.produce(&world.topic, gained, &[(key.as_bytes(), &value)]);
-    world.wait_for(broker, (0..6).chain(100..101), &[&replica]);
-    let committed = || broker.committed(&format!("{}.0", world.group), &world.topic, gained).filter(|offset| *offset == 1);
+    // Profile 1 entered in an older partition.
+    let (moved, left) = (profile(1), world.value(&profile(1), "gold", ChangeKind::Exited, None));
+    broker.produce(&world.topic, gained, &[(key.as_bytes(), &value), (moved.as_bytes(), &left)]);
+    world.wait_for(broker, (0..6).filter(|number| *number != 1).chain(100..101), &[&replica]);
+    let committed = || broker.committed(&format!("{}.0", world.group), &world.topic, gained).filter(|offset| *offset == 2);
     wait::until_or("its offset is committed", LIMIT, || replica.process.log(), committed);
 }
