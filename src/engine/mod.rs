@@ -27,6 +27,7 @@ mod backfill;
 mod begin;
 mod calls;
 mod coalescer;
+mod decision;
 mod existing;
 mod few;
 mod ghosts;
@@ -50,6 +51,7 @@ mod view;
 mod scenarios;
 
 pub use begin::{Beginning, PartitionBeginning};
+pub use decision::{Decision, Standing};
 pub use event::Event;
 pub use input::Input;
 pub use output::Output;

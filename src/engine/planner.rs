@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::model::{
     batch::{CutReason, ImportRows, Operation},
     catalog::{ApplicationId, ExportId},
@@ -29,14 +31,14 @@ use super::{
 
 /// One export's changes in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Group {
-    export: ExportId,
-    operation: Operation,
+pub(super) struct Group {
+    pub(super) export: ExportId,
+    pub(super) operation: Operation,
 }
 
 /// What becomes of a group now.
 #[derive(Debug, Clone, Copy)]
-enum Verdict {
+pub(super) enum Verdict {
     /// It goes: why, and how many waiting-seconds it saves for each call.
     Goes(CutReason, f64),
     /// It waits until then, if nothing else comes.
@@ -126,32 +128,49 @@ impl Engine {
         }
     }
 
-    /// Whether a group goes now.
-    fn judge(&self, now: Now, group: Group) -> Verdict {
+    /// The queues that a group's changes wait in.
+    fn queues(&self, group: Group) -> SmallVec<[&Queue; 2]> {
         let state = self.export(group.export);
-        let removals = &state.removals;
-        let queues: &[&Queue] = match group.operation {
-            Operation::Import => &[&state.imports],
-            Operation::Remove => &[&removals.unfound, &removals.found],
-        };
-        let live: usize = queues.iter().map(|queue| queue.live).sum();
-        let Some(oldest) = queues.iter().filter_map(|queue| queue.oldest()).min() else { return Verdict::Empty };
-        if live == 0 {
-            return Verdict::Empty;
+        match group.operation {
+            Operation::Import => smallvec![&state.imports],
+            Operation::Remove => smallvec![&state.removals.unfound, &state.removals.found],
         }
-        let weight = f64::from(self.catalog.export(group.export).weight);
-        let waited_ms: u128 = queues.iter().map(|queue| queue.waited_ms(now.mono)).sum();
-        let waited_s = weight * waited_ms as f64 / 1_000.0;
-        let (calls, full) = match group.operation {
-            Operation::Import if state.imports.live >= IMPORT_ROWS_MAX => (1.0, Some(CutReason::Rows)),
-            Operation::Import if state.imports.bytes >= IMPORT_BYTES_MAX => (1.0, Some(CutReason::Bytes)),
-            Operation::Import => (1.0, None),
+    }
+
+    /// How long a group's changes have waited, added up, by weight.
+    pub(super) fn waited_seconds(&self, now: Now, group: Group) -> f64 {
+        let waited_ms: u128 = self.queues(group).iter().map(|queue| queue.waited_ms(now.mono)).sum();
+        f64::from(self.catalog.export(group.export).weight) * waited_ms as f64 / 1_000.0
+    }
+
+    /// Calls that sending a group now would add.
+    pub(super) fn calls_of(&self, group: Group) -> f64 {
+        match group.operation {
+            Operation::Import => 1.0,
+            Operation::Remove => self.removal_calls(group.export),
+        }
+    }
+
+    /// Whether a group goes now.
+    pub(super) fn judge(&self, now: Now, group: Group) -> Verdict {
+        let state = self.export(group.export);
+        let queues = self.queues(group);
+        let live: usize = queues.iter().map(|queue| queue.live).sum();
+        let Some(oldest) = queues.iter().filter_map(|queue| queue.oldest()).min().filter(|_| live > 0) else {
+            return Verdict::Empty;
+        };
+        let full = match group.operation {
+            Operation::Import if state.imports.live >= IMPORT_ROWS_MAX => Some(CutReason::Rows),
+            Operation::Import if state.imports.bytes >= IMPORT_BYTES_MAX => Some(CutReason::Bytes),
+            Operation::Import => None,
             Operation::Remove if !matches!(state.finding, Finding::Idle) => return Verdict::Empty,
             Operation::Remove => {
-                let full = removals.unfound.live == 0 && removals.found.live >= REMOVAL_IDS_MAX;
-                (self.removal_calls(group.export), full.then_some(CutReason::Rows))
+                let full = state.removals.unfound.live == 0 && state.removals.found.live >= REMOVAL_IDS_MAX;
+                full.then_some(CutReason::Rows)
             }
         };
+        let weight = f64::from(self.catalog.export(group.export).weight);
+        let (waited_s, calls) = (self.waited_seconds(now, group), self.calls_of(group));
         let worth = waited_s / calls;
         if let Some(reason) = full {
             return Verdict::Goes(reason, worth);

@@ -8,7 +8,10 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::event::{HoldReason, PauseReason};
+use super::{
+    decision::Decision,
+    event::{HoldReason, PauseReason},
+};
 
 /// What the engine knows of itself.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -50,6 +53,8 @@ pub struct ApplicationView {
     pub calls_used: u32,
     /// Calls left today; `None` when unlimited.
     pub calls_left: Option<u32>,
+    /// What a call costs now, in waiting-seconds; 0 while there are calls for everybody.
+    pub call_price_waiting_seconds: f64,
     /// Why it is held, if it is.
     pub held: Option<HoldReason>,
 }
@@ -86,12 +91,14 @@ pub struct ExportView {
     pub in_flight: u64,
     /// Adds that are kept and not sent, because their contacts were deleted or have unsubscribed.
     pub suppressed: u64,
-    /// Rows of completed activities in the last 60 minutes.
+    /// Rows that were sent in the last 60 minutes.
     pub profiles_last_hour: u64,
     /// The ceiling for them; `None` when unlimited.
     pub profiles_per_hour_max: Option<u64>,
     /// Kafka timestamp of the oldest change that is not applied.
     pub oldest_unapplied: Option<UnixMillis>,
+    /// What becomes of what waits, and why.
+    pub decisions: Vec<Decision>,
     /// Why it is held, if it is.
     pub held: Option<HoldReason>,
 }

@@ -28,6 +28,7 @@ impl Engine {
                         name: self.catalog.application(id).name.clone(),
                         calls_used: state.quota.used(),
                         calls_left: state.quota.left(),
+                        call_price_waiting_seconds: state.price.waiting_seconds,
                         held: state.held.map(|(reason, _)| reason),
                     }
                 })
@@ -82,6 +83,7 @@ impl Engine {
             profiles_last_hour: self.rows_last_hour(now, id),
             profiles_per_hour_max: export.profiles_per_hour_max,
             oldest_unapplied: self.oldest_unapplied(id),
+            decisions: self.decisions(now, id),
             held: self.export_hold(id),
         }
     }

@@ -48,6 +48,7 @@ pub struct Telemetry {
     pub(super) paused: IntGaugeVec,
     pub(super) calls_used: IntGaugeVec,
     pub(super) calls_left: IntGaugeVec,
+    pub(super) call_price_waiting_seconds: GaugeVec,
     pub(super) profiles: IntGaugeVec,
     pub(super) members: IntGaugeVec,
     pub(super) waiting: IntGaugeVec,
@@ -220,6 +221,11 @@ impl Telemetry {
                 &["application"],
             ),
             calls_left: make.counts("listkeeper_calls_left", "Calls left today, by the vendor's clock", &["application"]),
+            call_price_waiting_seconds: make.gauges(
+                "listkeeper_call_price_waiting_seconds",
+                "Waiting of changes, added up, that a call has to save now; 0 while there are calls for everybody",
+                &["application"],
+            ),
             profiles: make.counts("listkeeper_profiles", "Profiles that an export keeps a record of", &["export"]),
             members: make.counts("listkeeper_members", "Contacts of ours on an export's list, as confirmed", &["export"]),
             waiting: make.counts("listkeeper_changes_waiting", "Changes that wait to be sent", &["export"]),
@@ -319,7 +325,12 @@ impl Telemetry {
         ] {
             gauges.reset();
         }
-        for gauges in [&self.oldest_unapplied_seconds, &self.oldest_activity_seconds, &self.token_expiry_seconds] {
+        for gauges in [
+            &self.oldest_unapplied_seconds,
+            &self.oldest_activity_seconds,
+            &self.token_expiry_seconds,
+            &self.call_price_waiting_seconds,
+        ] {
             gauges.reset();
         }
     }

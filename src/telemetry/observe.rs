@@ -238,6 +238,7 @@ impl Telemetry {
             if let Some(left) = application.calls_left {
                 self.calls_left.with_label_values(&label).set(i64::from(left));
             }
+            self.call_price_waiting_seconds.with_label_values(&label).set(application.call_price_waiting_seconds);
             held("application", &application.name, application.held);
         }
         for connection in &view.connections {

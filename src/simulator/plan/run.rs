@@ -86,6 +86,7 @@ fn header(catalog: &Catalog, next: NextOffset, at: UnixMillis) -> Header {
         partitions: vec![PartitionHeader { next, last_settled: None }],
         routed: routed.collect(),
         stopped: Vec::new(),
+        grown: Vec::new(),
     }
 }
 

@@ -1,0 +1,120 @@
+//! Why a group of changes goes now or waits, as a value and in words for an operator.
+
+use serde::Serialize;
+
+use crate::model::{batch::Operation, catalog::ExportId, time::Now};
+
+use super::{
+    Engine,
+    planner::{Group, Verdict},
+};
+
+/// What becomes of one export's changes in one direction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decision {
+    /// Adds and updates, or removals.
+    pub operation: Operation,
+    /// How many contacts wait.
+    pub contacts: u64,
+    /// How long they have waited, added up and by the export's weight, in seconds.
+    pub waiting_seconds: f64,
+    /// Calls that sending them would add.
+    pub calls: f64,
+    /// What a call costs now, in waiting-seconds.
+    pub price_waiting_seconds: f64,
+    /// Why they go or wait.
+    pub standing: Standing,
+    /// The same in words.
+    pub explain: String,
+}
+
+/// Why a group goes or waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// They are sent as soon as a call may be made.
+    Goes,
+    /// A call is worth more elsewhere.
+    Price,
+    /// The vendor works on the account's activities one after the other: more of them would only wait there.
+    Vendor,
+}
+
+/// 41,000 rather than 41000.27.
+fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let first = digits.len() % 3;
+    let mut text = digits[..first].to_owned();
+    for group in digits.as_bytes()[first..].chunks(3) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.extend(group.iter().map(|digit| char::from(*digit)));
+    }
+    text
+}
+
+impl Engine {
+    /// What becomes of an export's changes, for both directions in which some wait.
+    pub(super) fn decisions(&self, now: Now, export: ExportId) -> Vec<Decision> {
+        let state = self.export(export);
+        // A shard that is held as a whole plans nothing.
+        let Some(key) = self.applications.get(usize::from(state.application.0)) else { return Vec::new() };
+        let price = key.price.waiting_seconds;
+        let directions = [(Operation::Import, state.imports.live), (Operation::Remove, state.removals.live())];
+        directions
+            .into_iter()
+            .filter(|(_, contacts)| *contacts > 0)
+            .filter_map(|(operation, contacts)| {
+                let group = Group { export, operation };
+                let waiting_seconds = self.waited_seconds(now, group);
+                let calls = self.calls_of(group);
+                let standing = match self.judge(now, group) {
+                    _ if self.connections[usize::from(state.connection.0)].gated => Standing::Vendor,
+                    Verdict::Goes(..) => Standing::Goes,
+                    Verdict::Waits(_) => Standing::Price,
+                    Verdict::Empty => return None,
+                };
+                let (seconds, saved) = (grouped(waiting_seconds), grouped(price * calls));
+                let waited = format!("{} {} have waited {seconds} s together", grouped(contacts as f64), what(operation));
+                let explain = match standing {
+                    Standing::Goes => format!("a call costs {} waiting-seconds: {waited}, so they go", grouped(price)),
+                    Standing::Price => format!(
+                        "a call costs {} waiting-seconds: {waited}, and sending them takes {calls:.0} of them, so they wait for {saved} s",
+                        grouped(price)
+                    ),
+                    Standing::Vendor => format!(
+                        "{waited}: the vendor works on this account's activities one after the other, so they wait until what runs is done"
+                    ),
+                };
+                Some(Decision {
+                    operation,
+                    contacts: contacts as u64,
+                    waiting_seconds,
+                    calls,
+                    price_waiting_seconds: price,
+                    standing,
+                    explain,
+                })
+            })
+            .collect()
+    }
+}
+
+const fn what(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Import => "adds and updates",
+        Operation::Remove => "removals",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn large_numbers_are_read_in_groups() {
+        let texts: Vec<String> = [0.4, 999.0, 1_000.0, 41_000.27, 1_234_567.0].into_iter().map(grouped).collect();
+        assert_eq!(texts, ["0", "999", "1,000", "41,000", "1,234,567"]);
+    }
+}
