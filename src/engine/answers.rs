@@ -260,7 +260,7 @@ impl Engine {
         match outcome {
             Outcome::Answered(Answer::Activity(activity)) => {
                 let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
-                let connection = self.exports[usize::from(export.0)].connection;
+                let connection = batch.connection;
                 let expected = self.connections[usize::from(connection.0)].activity_ms.clamp(50, 600_000);
                 let next_poll = now.mono.plus_ms(expected);
                 if let Some(batch) = self.batches.get_mut(&number) {
@@ -310,7 +310,7 @@ impl Engine {
     pub(super) fn on_ambiguous(&mut self, now: Now, number: u64) {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
         let Some(batch) = self.batches.get(&number) else { return };
-        let nameless = self.is_nameless(batch.export);
+        let nameless = self.is_nameless(batch.connection);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match batch.operation {
             Operation::Import if planted(Bug::SentAgainUnseen) => batch.stage = Stage::Ready,
@@ -368,7 +368,7 @@ impl Engine {
         let running: Vec<(u64, crate::model::ActivityId, Option<UnixMillis>)> = self
             .batches
             .iter()
-            .filter(|(_, batch)| self.exports[usize::from(batch.export.0)].connection == connection)
+            .filter(|(_, batch)| batch.connection == connection)
             .filter_map(|(number, batch)| match batch.stage {
                 // One that is not due may have begun after this page was asked for: that it is missing means nothing.
                 Stage::Running { activity, next_poll, .. } => {
@@ -456,9 +456,9 @@ impl Engine {
             Some(_) | None => {
                 let name = batch.name.clone();
                 batch.given_up = true;
-                let export = batch.export;
+                let connection = batch.connection;
                 self.emit(Event::BatchGivenUp { name });
-                if self.names_echoed(export) == Some(true) {
+                if self.names_echoed(connection) == Some(true) {
                     self.end(number, Ending::Unknown);
                 } else if let Some(batch) = self.batches.get_mut(&number) {
                     // Nobody knows yet whether names come back: one without a name may be it.

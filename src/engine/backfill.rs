@@ -326,6 +326,10 @@ impl Engine {
 
     /// Whether rows that the state kept of an export fit its mapping.
     pub(super) fn rows_fit(&self, header: Option<&Header>, id: ExportId) -> bool {
+        // Those of a removed export are kept as they are.
+        if self.export(id).removed {
+            return true;
+        }
         let export = self.catalog.export(id);
         let was = header.and_then(|header| header.routed.iter().find(|routed| routed.export == export.name));
         was.is_some_and(|was| was.mapping_hash == export.mapping.hash)

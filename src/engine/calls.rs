@@ -190,7 +190,7 @@ impl Engine {
         for (number, batch) in &self.batches {
             match &batch.stage {
                 Stage::Running { next_poll, unlisted, .. } => {
-                    let polls = &mut polls[usize::from(self.export(batch.export).connection.0)];
+                    let polls = &mut polls[usize::from(batch.connection.0)];
                     polls.due = Some(polls.due.map_or(*next_poll, |due| due.min(*next_poll)));
                     polls.first = polls.first.or(Some(*number));
                     polls.count += 1;
@@ -248,7 +248,7 @@ impl Engine {
                 continue;
             }
             let Some(batch) = self.batches.get(&number) else { continue };
-            let connection = self.export(batch.export).connection;
+            let connection = batch.connection;
             let Some(permit) = self.permit(now, connection, 0) else { continue };
             let (cursor, purpose) = match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
                 Some(Stage::Looking(look)) => {
@@ -277,8 +277,7 @@ impl Engine {
             self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Ready)).map(|(number, _)| *number).collect();
         for number in ready {
             let Some(batch) = self.batches.get(&number) else { continue };
-            let export = batch.export;
-            let connection = self.export(export).connection;
+            let (export, connection) = (batch.export, batch.connection);
             if batch.not_before > now.mono {
                 let at = batch.not_before;
                 self.wake_at(at);
@@ -313,7 +312,7 @@ impl Engine {
 
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let needed = state.routed && state.list.is_none() && !state.list_call && state.held.is_none();
+        let needed = self.sends(export) && state.list.is_none() && !state.list_call && state.held.is_none();
         let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !needed || !waits {
             return;
@@ -534,6 +533,10 @@ impl Engine {
     /// Why an export is held, by itself or because it may not run at all.
     pub(super) fn export_hold(&self, id: ExportId) -> Option<HoldReason> {
         let export = self.catalog.export(id);
+        // Nothing of a removed export waits but for an erasure.
+        if self.export(id).removed && self.waiting_of(id) == 0 {
+            return None;
+        }
         if self.catalog.connection(export.connection).consent.is_none() {
             return Some(HoldReason::NoConsent);
         }

@@ -86,7 +86,7 @@ impl Engine {
         let state = self.export(export);
         let waits = state.imports.live > 0 || state.removals.live() > 0;
         let (connection, Some(list)) = (state.connection, state.list) else { return };
-        if state.existing.read || state.existing.under_way || !waits || !state.routed || state.held.is_some() {
+        if state.existing.read || state.existing.under_way || !waits || !self.sends(export) || state.held.is_some() {
             return;
         }
         let cursor = state.existing.cursor.clone();

@@ -281,6 +281,7 @@ impl Engine {
                 chunks,
                 given_up,
                 rows: rows.collect(),
+                connection: self.catalog.connection(batch.connection).name.clone(),
             };
             let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };
             changes.push(StateChange { key, value: Some(StateValue::Batch(value)) });

@@ -273,6 +273,11 @@ impl Membership {
         segments & self.active != 0
     }
 
+    /// Whoever is in any segment belongs on the list.
+    pub const fn want_all(&mut self) {
+        self.active = u64::MAX;
+    }
+
     /// Profiles that have a record or a change.
     #[must_use]
     pub fn profiles(&self) -> usize {
@@ -505,6 +510,7 @@ impl Membership {
         }
         if let Some(member) = self.members.get_mut(owner.0) {
             member.former.retain(|other| *other != slot);
+            member.erased &= !member.former.is_empty() || member.contact.is_none();
         }
         true
     }

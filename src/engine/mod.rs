@@ -36,6 +36,7 @@ mod parking;
 mod planner;
 mod quota;
 mod removal;
+mod removed;
 mod route;
 mod router;
 mod suppression;
@@ -168,6 +169,8 @@ struct ExportState {
     application: ApplicationId,
     /// Consent is recorded and it was started: its segments are routed.
     routed: bool,
+    /// The state knows it, and the configuration does not.
+    removed: bool,
     members: Membership,
     /// Who was on the list before.
     existing: existing::Existing,
@@ -383,6 +386,7 @@ impl ExportState {
             connection: export.connection,
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
+            removed: false,
             members: Membership::new(seed, &export.segments),
             existing: existing::Existing::default(),
             imports: Queue::default(),

@@ -87,7 +87,7 @@ impl Engine {
         let state = self.export(export);
         let waits = state.imports.live > 0 || state.removals.live() > 0;
         if !waits
-            || !state.routed
+            || !self.sends(export)
             || state.list.is_none()
             || state.held.is_some()
             || self.routing_hold(export).is_some()

@@ -169,8 +169,8 @@ impl Engine {
         let covered = member.covers(arrival.position);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
-        // Whoever enters again after an erasure is a new profile.
-        member.erased &= event.change != ChangeKind::Entered;
+        // Whoever enters again after an erasure is a new profile, once what the erased one left is gone.
+        member.erased &= event.change != ChangeKind::Entered || !member.former.is_empty();
         member.told_at(arrival.position, arrival.timestamp);
         let old = member.contact;
         let keeps_address = event.change == ChangeKind::Exited && address.is_none();
@@ -293,8 +293,10 @@ impl Engine {
         });
         let operation = self.next_operation(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
-            self.cancel(export, slot);
-            self.export_mut(export).members.forget_contact_if_idle(slot);
+            if !self.is_kept(export, slot) {
+                self.cancel(export, slot);
+                self.export_mut(export).members.forget_contact_if_idle(slot);
+            }
             return false;
         }
         // What is read again is as old as the wish for it.
@@ -349,6 +351,7 @@ impl Engine {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
         match (contact.wanted(), contact.known) {
+            (true, _) if self.is_kept(export, slot) => None,
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
             (false, Known::Off) => None,
@@ -374,6 +377,7 @@ impl Engine {
                 state.suppressed.dropped();
                 return Some(waiting);
             }
+            Some(Place::Kept) => return Some(waiting),
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -392,6 +396,11 @@ impl Engine {
             return;
         }
         let state = &mut self.exports[usize::from(export.0)];
+        if state.removed && waiting.operation.is_none() {
+            waiting.place = Some(Place::Kept);
+            state.members.contact_mut(slot).waiting = Some(waiting);
+            return;
+        }
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
         let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
         if waiting.operation != Some(Operation::Remove) {
@@ -409,7 +418,7 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed) | None => {}
+            Some(Place::Suppressed | Place::Kept) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;
@@ -480,7 +489,7 @@ impl Engine {
             return;
         };
         waiting.operation = self.next_operation(export, slot, Some(&waiting.row));
-        if waiting.operation.is_some() {
+        if waiting.operation.is_some() || self.is_kept(export, slot) {
             self.put_waiting(export, slot, waiting);
         } else {
             self.settle_unsent(export, slot, *waiting);

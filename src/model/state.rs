@@ -233,6 +233,8 @@ pub struct BatchChunk {
     pub given_up: bool,
     /// Its contacts.
     pub rows: Vec<BatchContact>,
+    /// The name of the connection that it was sent through; empty in records of versions that did not write it.
+    pub connection: Text,
 }
 
 /// A contact in an open batch.

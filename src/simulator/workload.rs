@@ -331,7 +331,7 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
         bad_addresses: habit() && !changes,
         no_addresses: habit() && !changes,
         undecodable: habit(),
-        erases: habit() && !changes,
+        erases: habit(),
         filtered: habit(),
         duplicates: habit(),
         grows: habit(),

@@ -182,6 +182,7 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         write_option(out, row.contact_id.as_ref(), |out, id| write_id(out, *id));
         write_position(out, row.position);
     });
+    write_text(out, &chunk.connection);
 }
 
 pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
@@ -204,6 +205,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
                 position: read_position(reader)?,
             })
         })?,
+        connection: reader.appended(Reader::text)?,
     })
 }
 

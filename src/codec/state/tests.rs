@@ -98,8 +98,9 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
         (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
             BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
         });
-    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), proptest::collection::vec(contact, 0..4)).prop_map(
-        |(import, export, list, opened_at, chunks, given_up, rows)| BatchChunk {
+    let rows = proptest::collection::vec(contact, 0..4);
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, text()).prop_map(
+        |(import, export, list, opened_at, chunks, given_up, rows, connection)| BatchChunk {
             operation: if import { Operation::Import } else { Operation::Remove },
             export,
             list: ListId::from_u128(list),
@@ -107,6 +108,7 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
             chunks,
             given_up,
             rows,
+            connection,
         },
     )
 }

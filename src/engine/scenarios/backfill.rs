@@ -25,7 +25,7 @@ fn routes(segments: &[&str]) -> Catalog {
 }
 
 /// The catalog with a second export, of its own list.
-fn two_exports() -> Catalog {
+pub(super) fn two_exports() -> Catalog {
     let mut catalog = catalog();
     let second = Export {
         name: "trials".into(),
@@ -39,14 +39,14 @@ fn two_exports() -> Catalog {
 
 impl Stage {
     /// The process dies, and another one with this configuration begins; it reads what the source has from where it begins.
-    fn reconfigured(self, catalog: Catalog) -> Self {
+    pub(super) fn reconfigured(self, catalog: Catalog) -> Self {
         let mut stage = self.begun_again(catalog);
         stage.read_on(i64::MAX);
         stage
     }
 
     /// The same, before it reads.
-    fn begun_again(self, catalog: Catalog) -> Self {
+    pub(super) fn begun_again(self, catalog: Catalog) -> Self {
         let log = self.log;
         let mut stage = Self::begin_with(catalog, self.state, Some(self.offset), self.now.wall.0 + 100_000);
         stage.log = log;
@@ -54,7 +54,7 @@ impl Stage {
     }
 
     /// Reads the source from where it stands up to below an offset, or to its end.
-    fn read_on(&mut self, below: i64) {
+    pub(super) fn read_on(&mut self, below: i64) {
         let from = self.next_record;
         let records = self.log.iter().filter(|record| (from..below).contains(&record.position.offset)).cloned();
         self.engine.handle_input(self.now, Input::Records(records.collect()));
@@ -66,7 +66,7 @@ impl Stage {
         self.pass(300);
     }
 
-    fn header(&self) -> Header {
+    pub(super) fn header(&self) -> Header {
         let mut headers = self.state.iter().rev().filter_map(|change| match (&change.key, &change.value) {
             (StateKey::Header, Some(StateValue::Header(header))) => Some(header),
             _ => None,

@@ -10,6 +10,7 @@ mod parking;
 mod pressure;
 mod refusals;
 mod removals;
+mod removed;
 mod restart;
 mod suppression;
 

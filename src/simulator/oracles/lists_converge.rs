@@ -1,10 +1,12 @@
 //! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
-//! an export that is no longer configured keeps whom it has.
+//! an export that is no longer configured keeps whom it has, but for who was erased.
 
 use std::collections::BTreeSet;
 
 use crate::engine::Promise;
 use crate::model::{Text, catalog::OnExit};
+
+use crate::simulator::fold::Wish;
 
 use super::{Sight, Verdict, opt_out_respected::OptOutRespected};
 
@@ -26,7 +28,7 @@ pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
             return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
         }
         if export.on_exit == OnExit::Keep || sight.segments(index).is_none() {
-            let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
+            let ever = wishes.values().flat_map(|wishes| since_erasure(wishes)).filter_map(|wish| wish.wanted.as_ref());
             wanted.extend(ever.map(|(address, _)| address.clone()));
         }
         if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
@@ -34,4 +36,10 @@ pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// What a profile wanted since it was erased last.
+fn since_erasure(wishes: &[Wish]) -> &[Wish] {
+    let erased = wishes.iter().rposition(|wish| wish.erased && wish.segments.is_empty());
+    erased.map_or(wishes, |erased| &wishes[erased..])
 }
