@@ -534,10 +534,13 @@ impl Engine {
     /// The fence of a contact falls; changes of other exports that waited for it go on.
     fn unfence(&mut self, now: Now, connection: ConnectionId, export: ExportId, slot: ContactSlot) {
         let Some(contact) = self.exports[usize::from(export.0)].members.contact_if(slot) else { return };
-        let deferred =
-            self.connections[usize::from(connection.0)].fences.remove(&text_hash(&contact.address)).unwrap_or_default();
+        let address = contact.address.clone();
+        let deferred = self.connections[usize::from(connection.0)].fences.remove(&text_hash(&address)).unwrap_or_default();
         for (other, slot) in deferred {
             self.decide(now, other, slot);
+        }
+        if self.exports.last().is_some_and(|export| export.removed) {
+            self.leave_to_others(now, connection, &address);
         }
     }
 

@@ -545,7 +545,9 @@ impl Engine {
         self.export_mut(export).list_call = false;
         match outcome {
             Outcome::Answered(Answer::List(list)) => {
-                self.has_no_existing_members(export);
+                if self.export(export).moving.is_none() {
+                    self.has_no_existing_members(export);
+                }
                 self.resolve_list(export, &list);
             }
             // Taken, although it was not found: if it is not found again, a person has to look.
@@ -558,6 +560,10 @@ impl Engine {
 
     fn resolve_list(&mut self, export: ExportId, list: &List) {
         let state = self.export_mut(export);
+        if let Some(moving) = &mut state.moving {
+            moving.to = Some(list.list_id);
+            return;
+        }
         state.list = Some(list.list_id);
         state.members_shown = list.membership_count.unwrap_or(0);
         let empty = list.membership_count == Some(0);

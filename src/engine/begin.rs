@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::model::{
-    Text,
+    ListId, Text,
     batch::BatchName,
     catalog::ExportId,
     hash::text_hash,
@@ -62,6 +62,8 @@ pub(super) struct Restored {
     ledgers: BTreeMap<u64, LedgerRecord>,
     pub(super) batches: BTreeMap<BatchName, BTreeMap<u32, BatchChunk>>,
     pub(super) exports_by_name: BTreeMap<Text, ExportId>,
+    /// The lists that exports had found.
+    pub(super) lists: BTreeMap<ExportId, ListId>,
     /// Exports that are not configured stand behind the others, and nobody knows yet in which account they are.
     pub(super) unplaced: bool,
     /// Rows to be sent, and who said so.
@@ -121,16 +123,17 @@ impl Engine {
             }
             (StateKey::Export { export }, Some(StateValue::Export(record))) => {
                 let id = self.export_of_record(&export);
+                self.restored.lists.remove(&id);
+                self.restored.lists.extend(record.list.map(|list| (id, list)));
                 let state = self.export_mut(id);
-                state.list = state.list.or(record.list);
                 state.rows_by_minute = record.rows_by_minute.into_iter().collect();
-                if record.existing_read {
-                    state.existing.restore_read();
-                }
+                state.existing.restore_read(record.existing_read);
+                state.existing.from = record.existing_from;
             }
-            (StateKey::Protected { export, .. }, Some(StateValue::Protected(hashes))) => {
+            (StateKey::Protected { export, bucket }, value) => {
+                let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };
                 let id = self.export_of_record(&export);
-                self.export_mut(id).existing.restore(hashes);
+                self.export_mut(id).existing.restore(bucket, hashes);
             }
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
@@ -144,14 +147,7 @@ impl Engine {
                     state.suppression.restore(bucket, record);
                 }
             }
-            (
-                StateKey::Header
-                | StateKey::Ledger { .. }
-                | StateKey::Export { .. }
-                | StateKey::Protected { .. }
-                | StateKey::Connection { .. },
-                _,
-            ) => {}
+            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Connection { .. }, _) => {}
         }
     }
 
@@ -259,6 +255,9 @@ impl Engine {
     pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
         let header = self.restored.header.take();
         self.place_removed(header.as_ref());
+        for (id, list) in self.restored.lists.clone() {
+            self.export_mut(id).list.get_or_insert(list);
+        }
         if let Err(reason) = self.check(header.as_ref(), beginning) {
             self.hold(reason);
             return Err(reason);
@@ -431,7 +430,7 @@ impl Engine {
         let state = self.export_mut(export);
         // A version that did not read them has put members there: they can no longer be told apart.
         if state.members.on_list() > 0 {
-            state.existing.restore_read();
+            state.existing.restore_read(true);
         }
         state.existing.begin();
         let slots: Vec<_> = state.members.contacts().map(|(slot, _)| slot).collect();

@@ -312,9 +312,9 @@ impl Engine {
 
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let needed = self.sends(export) && state.list.is_none() && !state.list_call && state.held.is_none();
+        let needed = self.sends(export) && self.seeks_list(export) && !state.list_call && state.held.is_none();
         let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !needed || !waits {
+        if !needed || !(waits || state.moving.is_some()) {
             return;
         }
         let connection = state.connection;

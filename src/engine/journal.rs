@@ -190,6 +190,7 @@ impl Engine {
                     list: state.list,
                     rows_by_minute: state.rows_by_minute.iter().map(|(minute, rows)| (*minute, *rows)).collect(),
                     existing_read: state.existing.is_read(),
+                    existing_from: state.existing.from,
                 };
                 state.existing.take_records(&name, &mut changes);
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });

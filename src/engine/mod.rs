@@ -31,6 +31,7 @@ mod few;
 mod ghosts;
 mod journal;
 mod membership;
+mod moving;
 mod pacer;
 mod parking;
 mod planner;
@@ -171,6 +172,8 @@ struct ExportState {
     routed: bool,
     /// The state knows it, and the configuration does not.
     removed: bool,
+    /// Ours leave its old list, because the configuration names another.
+    moving: Option<moving::Move>,
     members: Membership,
     /// Who was on the list before.
     existing: existing::Existing,
@@ -304,6 +307,7 @@ impl Engine {
         self.wake = None;
         self.expire(now);
         self.finish_batches(now);
+        self.finish_moves(now);
         self.plan(now);
         self.make_calls(now);
         self.park(now);
@@ -387,6 +391,7 @@ impl ExportState {
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
             removed: false,
+            moving: None,
             members: Membership::new(seed, &export.segments),
             existing: existing::Existing::default(),
             imports: Queue::default(),

@@ -92,6 +92,7 @@ impl Engine {
             || state.held.is_some()
             || self.routing_hold(export).is_some()
             || !state.existing.is_read()
+            || !self.may_leave_list(export)
         {
             return false;
         }
@@ -251,7 +252,8 @@ impl Engine {
                 if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
-                let Some(waiting) = self.take_waiting(export, slot) else { continue };
+                let Some(mut waiting) = self.take_waiting(export, slot) else { continue };
+                self.keep_row(export, slot, &mut waiting);
                 let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 let Waiting { since, tokens, parks_at, touched, .. } = *waiting;
                 rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched });

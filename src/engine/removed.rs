@@ -13,6 +13,7 @@ use crate::model::{
     batch::BatchName,
     catalog::{Backfill, Catalog, ConnectionId, Export, ExportId, FieldId, ListRef, Mapping, NoAddress, OnExit, RemovalStrategy},
     state::{BatchChunk, Header},
+    time::Now,
 };
 
 use super::{Engine, ExportState, begin::Restored, membership::ContactSlot};
@@ -47,7 +48,7 @@ fn number(index: usize) -> ExportId {
 }
 
 /// A list as a header names it.
-fn list_of(text: &Text) -> ListRef {
+pub(super) fn list_of(text: &Text) -> ListRef {
     match (text.strip_prefix("name:"), ListId::parse_str(text)) {
         (None, Ok(id)) => ListRef::Id(id),
         (Some(name), _) => ListRef::Named { name: name.into(), create: false },
@@ -122,6 +123,8 @@ impl Engine {
         let claims = std::mem::take(&mut self.restored.claims);
         let claims = claims.into_iter().filter_map(|((id, slot), claims)| Some(((renumber(id)?, slot), claims)));
         self.restored.claims = claims.collect();
+        let lists = std::mem::take(&mut self.restored.lists);
+        self.restored.lists = lists.into_iter().filter_map(|(id, list)| Some((renumber(id)?, list))).collect();
     }
 
     /// Forgets the removed exports where no term begins.
@@ -177,10 +180,29 @@ impl Engine {
         state.routed || (state.removed && self.catalog.connection(state.connection).consent.is_some())
     }
 
-    /// Whether a contact is wanted of a removed export: its row is kept for the day when the export comes back.
-    pub(super) fn is_kept(&self, id: ExportId, slot: ContactSlot) -> bool {
+    /// Whether the list of a removed export is a configured one's now, and that one wants the contact on it.
+    pub(super) fn is_anothers(&self, id: ExportId, slot: ContactSlot) -> bool {
         let state = self.export(id);
-        state.removed && state.members.contact(slot).wanted()
+        let Some(list) = state.list.filter(|_| state.removed) else { return false };
+        let address = &state.members.contact(slot).address;
+        let mut others = self.exports.iter().filter(|other| !other.removed && other.connection == state.connection);
+        others.any(|other| {
+            let contact = other.members.find_contact(address).map(|slot| other.members.contact(slot));
+            other.list == Some(list) && contact.is_some_and(super::membership::Contact::wanted)
+        })
+    }
+
+    /// An activity that held an address has ended: what it put on a list is not to be taken off for a removed export.
+    pub(super) fn leave_to_others(&mut self, now: Now, connection: ConnectionId, address: &str) {
+        for id in self.export_ids() {
+            if !self.export(id).removed {
+                continue;
+            }
+            let slot = self.export(id).members.find_contact(address).filter(|_| self.export(id).connection == connection);
+            if let Some(slot) = slot.filter(|slot| self.is_anothers(id, *slot)) {
+                self.decide(now, id, slot);
+            }
+        }
     }
 }
 

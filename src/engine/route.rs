@@ -169,8 +169,6 @@ impl Engine {
         let covered = member.covers(arrival.position);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
-        // Whoever enters again after an erasure is a new profile, once what the erased one left is gone.
-        member.erased &= event.change != ChangeKind::Entered || !member.former.is_empty();
         member.told_at(arrival.position, arrival.timestamp);
         let old = member.contact;
         let keeps_address = event.change == ChangeKind::Exited && address.is_none();
@@ -182,6 +180,11 @@ impl Engine {
         };
         let row = (new.is_some() && !keeps_address).then(|| row_of(export, event));
         self.move_member(arrival, route.export, id, old, new, row, facts_changed);
+        if event.change == ChangeKind::Entered {
+            // Whoever enters again after an erasure is a new profile, once what the erased one left is gone, or its own.
+            let member = self.export_mut(route.export).members.member_mut(id);
+            member.erased &= !member.former.is_empty();
+        }
         if covered {
             self.due(route.export, id);
         }
@@ -194,15 +197,17 @@ impl Engine {
             self.counts.read_again += 1;
         }
         for export in self.export_ids() {
+            let again = self.erased_again(export, arrival.token.is_none());
             let members = &mut self.export_mut(export).members;
             let Some(id) = members.find(profile) else { continue };
-            let member = members.member(id);
+            let member = members.member_mut(id);
             if member.covers(arrival.position) {
-                let after = member.segments & !self.erased_again(export, arrival.token.is_none());
+                let after = member.segments & !again;
+                // What is read again may have told that it entered, before this: it is to leave as one who was erased.
+                member.erased |= again != 0 && after == 0;
                 self.told_of_segments(arrival, export, id, after);
                 continue;
             }
-            let member = members.member_mut(id);
             member.segments = 0;
             member.erased = true;
             member.told_at(arrival.position, arrival.timestamp);
@@ -293,11 +298,14 @@ impl Engine {
         });
         let operation = self.next_operation(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
-            if !self.is_kept(export, slot) {
+            let kept = self.is_kept(export, slot);
+            if !kept {
                 self.cancel(export, slot);
                 self.export_mut(export).members.forget_contact_if_idle(slot);
             }
-            return false;
+            if !kept || row.is_none() || self.export(export).removed {
+                return false;
+            }
         }
         // What is read again is as old as the wish for it.
         let since = if arrival.token.is_some() { arrival.timestamp } else { arrival.now.wall };
@@ -333,10 +341,11 @@ impl Engine {
         let operation = self.operation_for(export, slot, row);
         let state = self.export(export);
         let contact = state.members.contact(slot);
-        if contact.wanted() || contact.known == Known::Off || contact.in_flight.is_some() {
+        let joins = contact.wanted() && state.moving.is_none();
+        if joins || contact.known == Known::Off || contact.in_flight.is_some() {
             return operation;
         }
-        let stays = state.existing.protects(&contact.address);
+        let stays = state.existing.protects(&contact.address) || self.is_anothers(export, slot);
         if !stays && (operation != Some(Operation::Remove) || !self.left_by_itself(export, slot)) {
             return operation;
         }
@@ -351,6 +360,7 @@ impl Engine {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
         match (contact.wanted(), contact.known) {
+            (_, Known::On { .. } | Known::Unknown { .. }) if self.export(export).moving.is_some() => Some(Operation::Remove),
             (true, _) if self.is_kept(export, slot) => None,
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),

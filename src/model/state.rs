@@ -270,6 +270,8 @@ pub struct ExportRecord {
     pub rows_by_minute: Vec<(i64, u64)>,
     /// Whether the members that the list had before were read: they are in records of their own.
     pub existing_read: bool,
+    /// They are not read before this time of the vendor's clock, after a move to this list.
+    pub existing_from: Option<UnixMillis>,
 }
 
 /// What was read and found out of a connection so far.

@@ -226,6 +226,7 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
         write_long(out, i64::try_from(*rows).unwrap_or(i64::MAX));
     });
     write_flag(out, export.existing_read);
+    write_option(out, export.existing_from.as_ref(), |out, at| write_long(out, at.0));
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
@@ -233,6 +234,7 @@ pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
         list: reader.option(Reader::id)?,
         rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
         existing_read: reader.appended(Reader::flag)?,
+        existing_from: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
     })
 }
 

@@ -120,10 +120,12 @@ fn change() -> impl Strategy<Value = StateChange> {
         calls_next_day,
     });
     let minutes = proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4);
-    let export =
-        ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
-            ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
-        });
+    let export = (proptest::option::of(any::<u128>()), minutes, any::<bool>(), proptest::option::of(millis())).prop_map(
+        |(list, rows_by_minute, existing_read, existing_from)| {
+            let list = list.map(ListId::from_u128);
+            ExportRecord { list, rows_by_minute, existing_read, existing_from }
+        },
+    );
     let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()))
         .prop_map(|(suppressed_read_at, names_echoed)| ConnectionRecord { suppressed_read_at, names_echoed });
     let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });

@@ -6,6 +6,7 @@ mod existing;
 mod ghosts;
 mod life;
 mod lists;
+mod moving;
 mod parking;
 mod pressure;
 mod refusals;

@@ -212,3 +212,27 @@ fn an_erasure_waits_for_the_list_that_the_header_names() {
     let stage = stage.begun_again(second_alone());
     assert_eq!(stage.engine.snapshot(stage.now).exports.len(), 1, "it never had anything");
 }
+
+#[test]
+fn an_export_of_another_name_keeps_on_the_same_list_whom_it_wants() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let mut renamed = catalog();
+    renamed.exports[0].name = "vip2".into();
+    renamed.exports[0].backfill = crate::model::catalog::Backfill::None;
+    renamed.timing.index_lag_ms = 600_000;
+    let mut stage = stage.begun_again(renamed);
+    stage.erase("p1");
+    // The removal waits for the index; meanwhile p1 enters again, as a member of the export of now.
+    let look_up = stage.next_call();
+    assert_eq!(look_up.request, Request::LookUp { address: "p1@example.com".into() });
+    stage.contacts(&look_up, &[]);
+    stage.enter("p1");
+    let import = stage.complete(2);
+    assert_eq!(Stage::addresses(&import), ["p1@example.com"]);
+    stage.pass(700_000);
+    assert!(stage.calls.is_empty() && stage.engine.is_quiet(), "{:?}", stage.calls);
+    assert_eq!(stage.engine.snapshot(stage.now).exports[0].members, 1);
+    assert!(!stage.has_member("vip", "p1"));
+}
