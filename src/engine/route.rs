@@ -203,9 +203,14 @@ impl Engine {
             let member = members.member_mut(id);
             if member.covers(arrival.position) {
                 let after = member.segments & !again;
-                // What is read again may have told that it entered, before this: it is to leave as one who was erased.
-                member.erased |= again != 0 && after == 0;
+                // What is read again may have told that it entered, and exited: it leaves all the same as one who was erased.
+                let erased_again = again != 0 && after == 0;
+                member.erased |= erased_again;
+                let former = member.former.clone();
                 self.told_of_segments(arrival, export, id, after);
+                for slot in former.iter().copied().filter(|_| erased_again) {
+                    self.reconsider(arrival, export, slot, id, None);
+                }
                 continue;
             }
             member.segments = 0;

@@ -319,10 +319,18 @@ fn an_erasure_that_is_read_again_takes_off_a_list_that_keeps_who_exits() {
         catalog.exports[0].on_exit = crate::model::catalog::OnExit::Keep;
         catalog
     };
+    for exits in [true, false] {
+        erased_while_kept(keeps, exits);
+    }
+}
+
+fn erased_while_kept(keeps: impl Fn(&[&str]) -> Catalog, exits: bool) {
     let mut stage = Stage::begin_with(keeps(&["gold"]), Vec::new(), None, START);
     stage.change(ChangeKind::Entered, "p1", "gold");
-    stage.change(ChangeKind::Entered, "p1", "gold");
     stage.complete(1);
+    if exits {
+        stage.change(ChangeKind::Exited, "p1", "gold");
+    }
     stage.erase("p1");
     let look_up = stage.next_call();
     assert_eq!(look_up.request, Request::LookUp { address: "p1@example.com".into() });
