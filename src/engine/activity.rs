@@ -10,7 +10,7 @@ use crate::model::{
     activity::{Activity, ActivityState},
     batch::{BatchName, CutReason, ImportRows, Operation},
     call::Cursor,
-    catalog::ExportId,
+    catalog::{ConnectionId, ExportId},
     dead_letter::{DeadLetter, LetterOriginal, LetterReason},
     hash::text_hash,
     position::{PartitionId, Position},
@@ -113,6 +113,8 @@ pub(super) enum Ending {
 pub(super) struct Batch {
     pub(super) name: BatchName,
     pub(super) export: ExportId,
+    /// The account that it is sent to: the export may be in another one by now.
+    pub(super) connection: ConnectionId,
     pub(super) operation: Operation,
     pub(super) list: ListId,
     pub(super) rows: Vec<BatchRow>,
@@ -197,6 +199,7 @@ impl Engine {
         let batch = Batch {
             name,
             export: cut.export,
+            connection,
             operation: cut.operation,
             list,
             rows: cut.rows,
@@ -223,18 +226,18 @@ impl Engine {
     /// One reading of a running batch's activity.
     pub(super) fn on_activity(&mut self, now: Now, number: u64, activity: &Activity) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
-        let (import, in_export) = (batch.operation == Operation::Import, batch.export);
+        let (import, connection) = (batch.operation == Operation::Import, batch.connection);
         let since = match batch.stage {
             Stage::Running { since, .. } => since,
             Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Posting | Stage::Looking(_) => now.mono,
             Stage::Clearing { .. } | Stage::Ended(_) => return,
         };
         if import {
-            self.check_name(in_export, activity);
+            self.check_name(connection, activity);
         }
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let rows = batch.rows.len() as u64;
-        let connection = self.exports[usize::from(in_export.0)].connection;
+        let connection = batch.connection;
         if !activity.state.is_final() {
             // It was read beside others, perhaps long before its own end.
             let done_at = since.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
@@ -298,9 +301,8 @@ impl Engine {
             // Whom the vendor keeps off lists is in the set, once it was read on.
             let cannot_add = counts.cannot_add_to_list.unwrap_or(0);
             if cannot_add > 0 {
-                let connection = self.exports[usize::from(batch.export.0)].connection;
                 batch.cannot_add = cannot_add;
-                batch.reads_first = Some(self.connections[usize::from(connection.0)].suppression.ask());
+                batch.reads_first = Some(self.connections[usize::from(batch.connection.0)].suppression.ask());
             }
             self.end(number, Ending::Applied { at, refused });
         } else {
@@ -343,7 +345,7 @@ impl Engine {
         }
         let state = &mut self.exports[usize::from(batch.export.0)];
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
-        let connection = &mut self.connections[usize::from(state.connection.0)];
+        let connection = &mut self.connections[usize::from(batch.connection.0)];
         connection.open_batches = connection.open_batches.saturating_sub(1);
         connection.open_rows = connection.open_rows.saturating_sub(batch.rows.len() as u64);
     }
@@ -358,8 +360,9 @@ impl Engine {
                 batch.carried.iter().all(|(partition, offset)| self.acks.reader(*partition).is_none_or(|reader| reader > *offset))
             })
             .filter(|(_, batch)| {
-                let connection = self.export(batch.export).connection;
-                batch.reads_first.is_none_or(|number| self.connections[usize::from(connection.0)].suppression.has_read(number))
+                batch
+                    .reads_first
+                    .is_none_or(|number| self.connections[usize::from(batch.connection.0)].suppression.has_read(number))
             })
             .map(|(number, _)| *number)
             .collect();
@@ -444,7 +447,7 @@ impl Engine {
             }
         }
         for slot in slots {
-            self.unfence(now, export, slot);
+            self.unfence(now, batch.connection, export, slot);
             self.decide(now, export, slot);
         }
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
@@ -556,14 +559,15 @@ impl Engine {
     }
 
     /// The fence of a contact falls; changes of other exports that waited for it go on.
-    fn unfence(&mut self, now: Now, export: ExportId, slot: ContactSlot) {
-        let state = &self.exports[usize::from(export.0)];
-        let Some(contact) = state.members.contact_if(slot) else { return };
-        let connection = state.connection;
-        let deferred =
-            self.connections[usize::from(connection.0)].fences.remove(&text_hash(&contact.address)).unwrap_or_default();
+    fn unfence(&mut self, now: Now, connection: ConnectionId, export: ExportId, slot: ContactSlot) {
+        let Some(contact) = self.exports[usize::from(export.0)].members.contact_if(slot) else { return };
+        let address = contact.address.clone();
+        let deferred = self.connections[usize::from(connection.0)].fences.remove(&text_hash(&address)).unwrap_or_default();
         for (other, slot) in deferred {
             self.decide(now, other, slot);
+        }
+        if self.exports.last().is_some_and(|export| export.removed) {
+            self.leave_to_others(now, connection, &address);
         }
     }
 }

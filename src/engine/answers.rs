@@ -260,7 +260,7 @@ impl Engine {
         match outcome {
             Outcome::Answered(Answer::Activity(activity)) => {
                 let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
-                let connection = self.exports[usize::from(export.0)].connection;
+                let connection = batch.connection;
                 let rows = batch.rows.len() as u64;
                 let next_poll = now.mono.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
                 if let Some(batch) = self.batches.get_mut(&number) {
@@ -310,7 +310,7 @@ impl Engine {
     pub(super) fn on_ambiguous(&mut self, now: Now, number: u64) {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
         let Some(batch) = self.batches.get(&number) else { return };
-        let nameless = self.is_nameless(batch.export);
+        let nameless = self.is_nameless(batch.connection);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match batch.operation {
             Operation::Import if planted(Bug::SentAgainUnseen) => batch.stage = Stage::Ready,
@@ -368,7 +368,7 @@ impl Engine {
         let running: Vec<(u64, crate::model::ActivityId, Option<UnixMillis>)> = self
             .batches
             .iter()
-            .filter(|(_, batch)| self.exports[usize::from(batch.export.0)].connection == connection)
+            .filter(|(_, batch)| batch.connection == connection)
             .filter_map(|(number, batch)| match batch.stage {
                 // One that is not due may have begun after this page was asked for: that it is missing means nothing.
                 Stage::Running { activity, next_poll, .. } => {
@@ -456,9 +456,9 @@ impl Engine {
             Some(_) | None => {
                 let name = batch.name.clone();
                 batch.given_up = true;
-                let export = batch.export;
+                let connection = batch.connection;
                 self.emit(Event::BatchGivenUp { name });
-                if self.names_echoed(export) == Some(true) {
+                if self.names_echoed(connection) == Some(true) {
                     self.end(number, Ending::Unknown);
                 } else if let Some(batch) = self.batches.get_mut(&number) {
                     // Nobody knows yet whether names come back: one without a name may be it.
@@ -545,7 +545,9 @@ impl Engine {
         self.export_mut(export).list_call = false;
         match outcome {
             Outcome::Answered(Answer::List(list)) => {
-                self.has_no_existing_members(export);
+                if self.export(export).moving.is_none() {
+                    self.has_no_existing_members(export);
+                }
                 self.resolve_list(export, &list);
             }
             // Taken, although it was not found: if it is not found again, a person has to look.
@@ -558,6 +560,10 @@ impl Engine {
 
     fn resolve_list(&mut self, export: ExportId, list: &List) {
         let state = self.export_mut(export);
+        if let Some(moving) = &mut state.moving {
+            moving.to = Some(list.list_id);
+            return;
+        }
         state.list = Some(list.list_id);
         state.members_shown = list.membership_count.unwrap_or(0);
         let empty = list.membership_count == Some(0);

@@ -46,7 +46,7 @@ pub(super) struct Routing {
     /// Profiles whose address comes from an event that is older than their record: that event's position, by export and
     /// profile, hashed.
     taken: HashMap<u64, Position, FenceHasher>,
-    /// Exports whose list, or account, is not the one that their facts are of.
+    /// Exports whose account is not the one that their facts are of.
     moved: Vec<ExportId>,
 }
 
@@ -100,9 +100,12 @@ impl Engine {
     fn stop_or_keep(&mut self, header: &Header, routed: &RoutedExport) {
         let now = self.export_ids().find(|id| self.catalog.export(*id).name == routed.export);
         let now = now.filter(|id| self.export(*id).routed);
-        let kept = now.filter(|id| self.place(*id) == (routed.connection.clone(), routed.list.clone()));
+        let kept = now.filter(|id| self.place(*id).0 == routed.connection);
         if let Some(id) = now.filter(|_| kept.is_none()) {
             self.set_moved(id);
+        }
+        if let Some(id) = kept.filter(|id| self.place(*id).1 != routed.list) {
+            self.begin_move(id, &routed.list);
         }
         let segments: Vec<&Text> = match kept {
             Some(id) => routed.segments.iter().filter(|name| !self.catalog.export(id).segments.contains(name)).collect(),
@@ -122,7 +125,9 @@ impl Engine {
             });
             self.routing.stopped.len() - 1
         });
-        let known = &mut self.routing.stopped[entry].segments;
+        let stopped_before = &mut self.routing.stopped[entry];
+        (stopped_before.connection, stopped_before.list) = (routed.connection.clone(), routed.list.clone());
+        let known = &mut stopped_before.segments;
         known.retain(|known| !segments.contains(&&known.segment));
         known.extend(stopped);
         let count = super::limits::count(segments.len());
@@ -131,15 +136,22 @@ impl Engine {
 
     /// Segments of an export that had not been routed, or with another mapping.
     fn read_again(&mut self, header: &Header, id: ExportId) {
-        let export = self.catalog.export(id);
-        let was = header.routed.iter().find(|routed| routed.export == export.name);
-        let stopped = header.stopped.iter().find(|stopped| stopped.export == export.name);
-        let elsewhere = stopped.is_some_and(|stopped| self.place(id) != (stopped.connection.clone(), stopped.list.clone()));
-        if was.is_none() && elsewhere {
-            self.set_moved(id);
-            return;
+        let name = &self.catalog.export(id).name;
+        let was = header.routed.iter().find(|routed| routed.export == *name);
+        let stopped = header.stopped.iter().find(|stopped| stopped.export == *name);
+        let (connection, list) = self.place(id);
+        if let Some(stopped) = stopped.filter(|_| was.is_none()) {
+            if stopped.connection != connection {
+                self.set_moved(id);
+                return;
+            }
+            if stopped.list != list {
+                self.begin_move(id, &stopped.list);
+            }
         }
-        let live = was.filter(|was| was.mapping_hash == export.mapping.hash);
+        let export = self.catalog.export(id);
+        // For another list all rows are told anew: what was applied says nothing of them.
+        let live = was.filter(|was| was.mapping_hash == export.mapping.hash && was.list == list);
         let (mut bits, mut live_bits) = (0_u64, 0_u64);
         for (bit, segment) in export.segments.iter().enumerate() {
             let has = |stopped: &StoppedExport| stopped.segments.iter().any(|known| known.segment == *segment);
@@ -245,7 +257,7 @@ impl Engine {
     /// Why an export does not send for its routing's sake.
     pub(super) fn routing_hold(&self, id: ExportId) -> Option<HoldReason> {
         if self.routing.moved.contains(&id) {
-            return Some(HoldReason::ListChanged);
+            return Some(HoldReason::ConnectionChanged);
         }
         self.routing.again.contains_key(&id).then_some(HoldReason::Backfill)
     }
@@ -322,9 +334,24 @@ impl Engine {
                 let mut segments: Vec<Text> = handed_over.map(|(_, segment)| segment.clone()).collect();
                 segments.sort_unstable();
                 let (connection, list) = self.place(id);
+                let list = self.export(id).moving.as_ref().map_or(list, |moving| moving.from.clone());
                 RoutedExport { export: export.name.clone(), connection, list, mapping_hash: export.mapping.hash, segments }
             })
             .collect()
+    }
+
+    /// Whether an export's segments are read again.
+    pub(super) fn is_reading_again(&self, id: ExportId) -> bool {
+        self.routing.again.contains_key(&id)
+    }
+
+    /// The facts of an export that were kept are of the list that it is on now.
+    pub(super) fn stopped_elsewhere(&mut self, id: ExportId) {
+        let (connection, list) = self.place(id);
+        let name = &self.catalog.export(id).name;
+        for stopped in self.routing.stopped.iter_mut().filter(|stopped| stopped.export == *name) {
+            (stopped.connection, stopped.list) = (connection.clone(), list.clone());
+        }
     }
 
     /// What had been routed and is not, as the header records it.
@@ -334,6 +361,10 @@ impl Engine {
 
     /// Whether rows that the state kept of an export fit its mapping.
     pub(super) fn rows_fit(&self, header: Option<&Header>, id: ExportId) -> bool {
+        // Those of a removed export are kept as they are.
+        if self.export(id).removed {
+            return true;
+        }
         let export = self.catalog.export(id);
         let was = header.and_then(|header| header.routed.iter().find(|routed| routed.export == export.name));
         was.is_some_and(|was| was.mapping_hash == export.mapping.hash)

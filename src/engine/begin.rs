@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::model::{
-    Text,
+    ListId, Text,
     batch::BatchName,
     catalog::ExportId,
     hash::text_hash,
@@ -61,16 +61,20 @@ pub struct PartitionBeginning {
 pub(super) struct Restored {
     header: Option<Header>,
     ledgers: BTreeMap<u64, LedgerRecord>,
-    batches: BTreeMap<BatchName, BTreeMap<u32, BatchChunk>>,
-    exports_by_name: BTreeMap<Text, ExportId>,
+    pub(super) batches: BTreeMap<BatchName, BTreeMap<u32, BatchChunk>>,
+    pub(super) exports_by_name: BTreeMap<Text, ExportId>,
+    /// The lists that exports had found.
+    pub(super) lists: BTreeMap<ExportId, ListId>,
+    /// Exports that are not configured stand behind the others, and nobody knows yet in which account they are.
+    pub(super) unplaced: bool,
     /// Rows to be sent, and who said so.
-    rows: BTreeMap<(ExportId, ContactSlot), RowsOf>,
+    pub(super) rows: BTreeMap<(ExportId, ContactSlot), RowsOf>,
     /// Further members whose records say what was applied of a contact, beside its owner.
-    claims: BTreeMap<(ExportId, ContactSlot), ClaimsOf>,
+    pub(super) claims: BTreeMap<(ExportId, ContactSlot), ClaimsOf>,
 }
 
-type RowsOf = SmallVec<[(MemberId, Row, UnixMillis); 1]>;
-type ClaimsOf = SmallVec<[(MemberId, Known); 1]>;
+pub(super) type RowsOf = SmallVec<[(MemberId, Row, UnixMillis); 1]>;
+pub(super) type ClaimsOf = SmallVec<[(MemberId, Known); 1]>;
 
 /// Drops what one member said of a contact.
 fn forget_of<T, const N: usize>(
@@ -97,15 +101,17 @@ impl Engine {
         }
         match (change.key, change.value) {
             (StateKey::Header, Some(StateValue::Header(header))) => self.restored.header = Some(header),
-            (StateKey::Member { export, profile }, value) => {
+            (StateKey::Member { export, profile }, Some(StateValue::Member(cut))) => {
+                let id = self.export_of_record(&export);
+                self.restore_member(id, &profile, cut);
+            }
+            (StateKey::Member { export, profile }, _) => {
                 if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
-                    match value {
-                        Some(StateValue::Member(cut)) => self.restore_member(id, &profile, cut),
-                        Some(_) | None => self.forget_restored(id, &profile),
-                    }
+                    self.forget_restored(id, &profile);
                 }
             }
             (StateKey::Batch { name, chunk }, Some(StateValue::Batch(record))) => {
+                self.export_of_record(&record.export);
                 self.restored.batches.entry(name).or_default().insert(chunk, record);
             }
             (StateKey::Batch { name, chunk }, _) => {
@@ -117,19 +123,18 @@ impl Engine {
                 self.restored.ledgers.insert(application.0, record);
             }
             (StateKey::Export { export }, Some(StateValue::Export(record))) => {
-                if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
-                    let state = self.export_mut(id);
-                    state.list = state.list.or(record.list);
-                    state.hourly = super::hourly::HourlyRows::restored(&record.rows_by_minute);
-                    if record.existing_read {
-                        state.existing.restore_read();
-                    }
-                }
+                let id = self.export_of_record(&export);
+                self.restored.lists.remove(&id);
+                self.restored.lists.extend(record.list.map(|list| (id, list)));
+                let state = self.export_mut(id);
+                state.hourly = super::hourly::HourlyRows::restored(&record.rows_by_minute);
+                state.existing.restore_read(record.existing_read);
+                state.existing.from = record.existing_from;
             }
-            (StateKey::Protected { export, .. }, Some(StateValue::Protected(hashes))) => {
-                if let Some(id) = self.restored.exports_by_name.get(&export).copied() {
-                    self.export_mut(id).existing.restore(hashes);
-                }
+            (StateKey::Protected { export, bucket }, value) => {
+                let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };
+                let id = self.export_of_record(&export);
+                self.export_mut(id).existing.restore(bucket, hashes);
             }
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
@@ -145,14 +150,7 @@ impl Engine {
                     state.suppression.restore(bucket, record);
                 }
             }
-            (
-                StateKey::Header
-                | StateKey::Ledger { .. }
-                | StateKey::Export { .. }
-                | StateKey::Protected { .. }
-                | StateKey::Connection { .. },
-                _,
-            ) => {}
+            (StateKey::Header | StateKey::Ledger { .. } | StateKey::Export { .. } | StateKey::Connection { .. }, _) => {}
         }
     }
 
@@ -259,6 +257,10 @@ impl Engine {
     /// The hold of the whole shard.
     pub fn begin(&mut self, now: Now, beginning: &Beginning) -> Result<Vec<NextOffset>, HoldReason> {
         let header = self.restored.header.take();
+        self.place_removed(header.as_ref());
+        for (id, list) in self.restored.lists.clone() {
+            self.export_mut(id).list.get_or_insert(list);
+        }
         let beginning = &without_empty_gains(header.as_ref(), beginning);
         if let Err(reason) = self.check(header.as_ref(), beginning) {
             self.hold(reason);
@@ -300,7 +302,7 @@ impl Engine {
         let starts = self.route_anew(header.as_ref(), beginning);
         self.begin_order(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
-        self.restore_batches(now);
+        self.restore_batches(now, header.as_ref());
         for export in self.export_ids() {
             self.begin_export(now, export, self.rows_fit(header.as_ref(), export));
         }
@@ -313,6 +315,7 @@ impl Engine {
     /// Nothing moves, for a reason that the driver met before the term could begin.
     pub fn hold(&mut self, reason: HoldReason) {
         self.held = Some(reason);
+        self.forget_unplaced();
         self.emit(Event::Held { who: Holder::Shard, reason, until: None });
     }
 
@@ -350,18 +353,20 @@ impl Engine {
     }
 
     /// Open batches of earlier terms: their contacts are fenced, and nothing is known of them until the fence falls.
-    fn restore_batches(&mut self, now: Now) {
+    fn restore_batches(&mut self, now: Now, header: Option<&Header>) {
         for (name, chunks) in std::mem::take(&mut self.restored.batches) {
             let Some(first) = chunks.values().next() else { continue };
+            // In an account that is not configured nothing is sent: there is nothing to fence, and the record stays.
             let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
+            let Some(connection) = self.connection_of_batch(header, export, first) else { continue };
             if first.given_up {
-                self.restore_ghost(name, export, chunks);
+                self.restore_ghost(name, export, connection, chunks);
                 continue;
             }
             let (operation, list, opened_at) = (first.operation, first.list, first.opened_at);
             let number = self.next_batch;
             self.next_batch += 1;
-            let connection = self.export(export).connection;
+            self.connection_mut(connection).used = true;
             let (mut rows, mut ids) = (Vec::new(), Vec::new());
             let mut carried: BTreeMap<PartitionId, i64> = BTreeMap::new();
             for contact in chunks.into_values().flat_map(|chunk| chunk.rows) {
@@ -390,15 +395,22 @@ impl Engine {
             self.export_mut(export).rows_open += rows.len() as u64;
             let stage = match operation {
                 // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
-                crate::model::batch::Operation::Import if self.is_nameless(export) => Stage::clearing(self.first_call_at, false),
+                crate::model::batch::Operation::Import if self.is_nameless(connection) => {
+                    Stage::clearing(self.first_call_at, false)
+                }
                 crate::model::batch::Operation::Import => {
                     Stage::Looking(Look { cursor: None, absent_since: None, next_at: self.first_call_at, under_way: false })
+                }
+                // Nothing leaves the list of a removed export any more but who is erased, which is decided anew.
+                crate::model::batch::Operation::Remove if self.export(export).removed => {
+                    Stage::clearing(self.first_call_at, false)
                 }
                 crate::model::batch::Operation::Remove => Stage::Ready,
             };
             let batch = Batch {
                 name,
                 export,
+                connection,
                 operation,
                 list,
                 rows,
@@ -428,7 +440,7 @@ impl Engine {
         let state = self.export_mut(export);
         // A version that did not read them has put members there: they can no longer be told apart.
         if state.members.on_list() > 0 {
-            state.existing.restore_read();
+            state.existing.restore_read(true);
         }
         state.existing.begin();
         let slots: Vec<_> = state.members.contacts().map(|(slot, _)| slot).collect();

@@ -180,8 +180,7 @@ impl Engine {
             self.batches.iter().filter(|(_, batch)| matches!(batch.stage, Stage::Ready)).map(|(number, _)| *number).collect();
         for number in ready {
             let Some(batch) = self.batches.get(&number) else { continue };
-            let export = batch.export;
-            let connection = self.export(export).connection;
+            let (export, connection) = (batch.export, batch.connection);
             if batch.not_before > now.mono {
                 let at = batch.not_before;
                 self.wake_at(at);
@@ -222,9 +221,9 @@ impl Engine {
 
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let needed = state.routed && state.list.is_none() && !state.list_call && state.held.is_none();
+        let needed = self.sends(export) && self.seeks_list(export) && !state.list_call && state.held.is_none();
         let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !needed || !waits {
+        if !needed || !(waits || state.moving.is_some()) {
             return;
         }
         let connection = state.connection;
@@ -448,6 +447,10 @@ impl Engine {
     /// Why an export is held, by itself or because it may not run at all.
     pub(super) fn export_hold(&self, id: ExportId) -> Option<HoldReason> {
         let export = self.catalog.export(id);
+        // Nothing of a removed export waits but for an erasure.
+        if self.export(id).removed && self.waiting_of(id) == 0 {
+            return None;
+        }
         if self.catalog.connection(export.connection).consent.is_none() {
             return Some(HoldReason::NoConsent);
         }

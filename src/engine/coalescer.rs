@@ -79,6 +79,8 @@ pub enum Place {
     Later,
     /// For the contact to be active again: it is suppressed.
     Suppressed,
+    /// For its export to be configured again: nothing is added to the list of a removed one.
+    Kept,
 }
 
 /// Removals that wait: those with a contact id, those without, and those that are not looked for yet.

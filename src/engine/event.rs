@@ -121,6 +121,18 @@ pub enum Event {
         /// The export.
         export: ExportId,
     },
+    /// The list of an export is another than before: ours leave the old one, then join the new one.
+    MoveBegan {
+        /// The export.
+        export: ExportId,
+        /// How many of ours are on the old list.
+        contacts: u64,
+    },
+    /// Nothing of ours is on the old list any more, and the new one counts.
+    MoveEnded {
+        /// The export.
+        export: ExportId,
+    },
     /// The members that a list had before were read: they are never removed.
     ExistingMembersRead {
         /// The list's export.
@@ -361,7 +373,7 @@ pub enum HoldReason {
     /// The members that the list had before are not read yet.
     ListUnread,
     /// The export's list or connection is not the one that its facts are of.
-    ListChanged,
+    ConnectionChanged,
     /// The source has lost records that were not read yet.
     RetentionGap,
     /// The state is gone while offsets exist.
@@ -395,7 +407,7 @@ impl HoldReason {
             Self::HeaderDisagrees => "header_disagrees",
             Self::Backfill => "backfill",
             Self::ListUnread => "list_unread",
-            Self::ListChanged => "list_changed",
+            Self::ConnectionChanged => "connection_changed",
             Self::RetentionGap => "retention_gap",
             Self::StateGone => "state_gone",
             Self::StateUnreadable => "state_unreadable",
@@ -446,8 +458,8 @@ impl HoldReason {
             Self::ListUnread => {
                 "the members that the list had before are read once, so that they are never removed: it goes on by itself"
             }
-            Self::ListChanged => {
-                "the export's list or connection is another than before: put it back, or give the new list to an export of another name"
+            Self::ConnectionChanged => {
+                "the export's connection is another than before: put it back, or give the list of the new one to an export of another name"
             }
             Self::RetentionGap => {
                 "the source has deleted records that were not read yet: have the producer send the segments again, then start anew with another `kafka.group`"

@@ -3,13 +3,15 @@
 //! Why before the first batch and not when somebody is to leave: by then nothing tells whom we put on the list and who was
 //! there already.
 
+use std::collections::BTreeMap;
+
 use crate::model::{
     Text,
     call::{Answer, Cursor, Outcome, Request},
     catalog::ExportId,
     hash::text_hash,
     state::{StateChange, StateKey, StateValue},
-    time::Now,
+    time::{Now, UnixMillis},
 };
 
 use super::{
@@ -27,28 +29,48 @@ pub(super) struct Existing {
     read: bool,
     /// Where the page before ended.
     cursor: Option<Cursor>,
+    /// Before this time of the vendor's clock its index may show members of ours that have just left this list.
+    pub(super) from: Option<UnixMillis>,
     /// A page is asked for.
     under_way: bool,
     /// Hashes of their addresses; ascending once all were read.
     protected: Vec<u64>,
+    /// The same as the state's records have them, until all of those were taken.
+    restored: BTreeMap<u32, Vec<u64>>,
     /// Records of the state that name them are to be written.
     unwritten: bool,
 }
 
 impl Existing {
-    /// The state says that they were read.
-    pub(super) fn restore_read(&mut self) {
-        self.read = true;
+    /// Those of another list, which is not read before a time of the vendor's clock.
+    pub(super) fn unread_before(from: UnixMillis) -> Self {
+        Self { from: Some(from), ..Self::default() }
+    }
+
+    /// Whether they were read, as the state says.
+    pub(super) fn restore_read(&mut self, read: bool) {
+        self.read = read;
     }
 
     /// All records of the state were taken.
     pub(super) fn begin(&mut self) {
+        self.protected.extend(std::mem::take(&mut self.restored).into_values().flatten());
         self.protected.sort_unstable();
     }
 
-    /// Some of them, as the state has them.
-    pub(super) fn restore(&mut self, hashes: Vec<u64>) {
-        self.protected.extend(hashes);
+    /// Some of them, as the state has them; `None` where it forgets them.
+    pub(super) fn restore(&mut self, bucket: u32, hashes: Option<Vec<u64>>) {
+        match hashes {
+            Some(hashes) => self.restored.insert(bucket, hashes),
+            None => self.restored.remove(&bucket),
+        };
+    }
+
+    /// The records go: they are of a list that the export has left.
+    pub(super) fn forget_records(&self, export: &Text, changes: &mut Vec<StateChange>) {
+        for (bucket, _) in (0..).zip(self.protected.chunks(PROTECTED_BUCKET)) {
+            changes.push(StateChange { key: StateKey::Protected { export: export.clone(), bucket }, value: None });
+        }
     }
 
     /// Whether all of them are known.
@@ -86,10 +108,17 @@ impl Engine {
         let state = self.export(export);
         let waits = state.imports.live > 0 || state.removals.live() > 0;
         let (connection, Some(list)) = (state.connection, state.list) else { return };
-        if state.existing.read || state.existing.under_way || !waits || !state.routed || state.held.is_some() {
+        if state.existing.read || state.existing.under_way || !waits || !self.sends(export) || state.held.is_some() {
             return;
         }
-        let cursor = state.existing.cursor.clone();
+        if let Some(from) = state.existing.from {
+            let left_ms = from.since_ms(self.vendor_now(state.application, now));
+            if left_ms > 0 {
+                self.wake_at(now.mono.plus_ms(left_ms));
+                return;
+            }
+        }
+        let cursor = self.export(export).existing.cursor.clone();
         let Some(permit) = self.permit(now, connection, LANE_CALLS) else { return };
         self.export_mut(export).existing.under_way = true;
         self.call(now, connection, permit, Request::ListMembers { list, cursor }, Purpose::ReadExisting(export));

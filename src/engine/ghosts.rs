@@ -36,6 +36,7 @@ const RUNNING_LOOK_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(super) struct Ghost {
     export: ExportId,
+    connection: ConnectionId,
     opened_at: UnixMillis,
     chunks: u32,
     /// Profile and address of each row.
@@ -62,10 +63,9 @@ impl Engine {
             (owner, contact.address.clone())
         };
         let rows = batch.rows.iter().map(|row_of| row(row_of.slot)).collect();
-        let (export, opened_at, chunks) = (batch.export, batch.opened_at, batch.chunks());
-        let ghost = Ghost { export, opened_at, chunks, rows, fences: Vec::new(), deferred: Vec::new() };
+        let (export, connection, opened_at, chunks) = (batch.export, batch.connection, batch.opened_at, batch.chunks());
+        let ghost = Ghost { export, connection, opened_at, chunks, rows, fences: Vec::new(), deferred: Vec::new() };
         self.ghosts.insert(batch.name.clone(), ghost);
-        let connection = self.export(export).connection;
         let state = self.connection_mut(connection);
         state.ghosts_at = now.mono.plus_ms(LOOK_MIN_MS);
         // The oldest are the least likely to show up.
@@ -77,11 +77,18 @@ impl Engine {
     }
 
     /// What the state tells of a batch that was given up.
-    pub(super) fn restore_ghost(&mut self, name: BatchName, export: ExportId, parts: BTreeMap<u32, BatchChunk>) {
+    pub(super) fn restore_ghost(
+        &mut self,
+        name: BatchName,
+        export: ExportId,
+        connection: ConnectionId,
+        parts: BTreeMap<u32, BatchChunk>,
+    ) {
         let chunks = parts.keys().next_back().map_or(0, |last| last + 1);
         let opened_at = parts.values().map(|chunk| chunk.opened_at).min().unwrap_or_default();
         let rows = parts.into_values().flat_map(|chunk| chunk.rows).map(|row| (row.profile, row.address)).collect();
-        self.ghosts.insert(name, Ghost { export, opened_at, chunks, rows, fences: Vec::new(), deferred: Vec::new() });
+        let ghost = Ghost { export, connection, opened_at, chunks, rows, fences: Vec::new(), deferred: Vec::new() };
+        self.ghosts.insert(name, ghost);
     }
 
     /// Forgets one, and lets go what waited for it.
@@ -94,7 +101,7 @@ impl Engine {
     }
 
     fn ghosts_of(&self, id: ConnectionId) -> impl Iterator<Item = (&BatchName, &Ghost)> {
-        self.ghosts.iter().filter(move |(_, ghost)| self.export(ghost.export).connection == id)
+        self.ghosts.iter().filter(move |(_, ghost)| ghost.connection == id)
     }
 
     /// When a page of an account's activities is read for the sake of those that were given up.
@@ -138,7 +145,7 @@ impl Engine {
             let name = BatchName(name.into());
             let Some(ghost) = self.ghosts.get_mut(&name) else { continue };
             let (export, contacts) = (ghost.export, count(ghost.rows.len()));
-            if self.exports[usize::from(export.0)].connection != id {
+            if ghost.connection != id {
                 continue;
             }
             if activity.state.is_final() {
@@ -191,8 +198,7 @@ impl Engine {
 
     /// The batch that was given up, was seen running and holds an address.
     pub(super) fn ghost_fence(&mut self, id: ConnectionId, hash: u64) -> Option<&mut Vec<(ExportId, ContactSlot)>> {
-        let exports = &self.exports;
-        let mine = self.ghosts.values_mut().filter(|ghost| exports[usize::from(ghost.export.0)].connection == id);
+        let mine = self.ghosts.values_mut().filter(|ghost| ghost.connection == id);
         mine.into_iter().find(|ghost| ghost.fences.binary_search(&hash).is_ok()).map(|ghost| &mut ghost.deferred)
     }
 
@@ -200,16 +206,14 @@ impl Engine {
     pub(super) fn waits_for_ghost(&self, number: u64) -> bool {
         let Some(batch) = self.batches.get(&number).filter(|batch| matches!(batch.stage, Stage::Ready)) else { return false };
         let members = &self.export(batch.export).members;
-        let connection = self.export(batch.export).connection;
-        self.ghosts_of(connection).filter(|(_, ghost)| !ghost.fences.is_empty()).any(|(_, ghost)| {
+        self.ghosts_of(batch.connection).filter(|(_, ghost)| !ghost.fences.is_empty()).any(|(_, ghost)| {
             let holds = |slot: ContactSlot| ghost.fences.binary_search(&text_hash(&members.contact(slot).address)).is_ok();
             batch.rows.iter().any(|row| holds(row.slot))
         })
     }
 
     /// The first import of each connection tells whether the names of files come back.
-    pub(super) fn check_name(&mut self, export: ExportId, activity: &Activity) {
-        let id = self.export(export).connection;
+    pub(super) fn check_name(&mut self, id: ConnectionId, activity: &Activity) {
         let record = self.connections[usize::from(id.0)].suppression.record;
         let echoed = match (&activity.source_file_name, record.names_echoed) {
             (Some(_), Some(true)) | (None, Some(_)) => return,
@@ -227,15 +231,14 @@ impl Engine {
         }
     }
 
-    /// Whether imports of an export's connection cannot be found by their names: an ambiguous one is repeated as it was,
-    /// like a removal, and every activity without a name is waited for.
-    pub(super) fn is_nameless(&self, export: ExportId) -> bool {
-        self.names_echoed(export) == Some(false)
+    /// Whether imports of a connection cannot be found by their names: an ambiguous one is repeated as it was, like a
+    /// removal, and every activity without a name is waited for.
+    pub(super) fn is_nameless(&self, connection: ConnectionId) -> bool {
+        self.names_echoed(connection) == Some(false)
     }
 
-    /// Whether the names of an export's imports come back, once it is known.
-    pub(super) fn names_echoed(&self, export: ExportId) -> Option<bool> {
-        let connection = self.export(export).connection;
+    /// Whether the names of a connection's imports come back, once it is known.
+    pub(super) fn names_echoed(&self, connection: ConnectionId) -> Option<bool> {
         self.connections[usize::from(connection.0)].suppression.record.names_echoed
     }
 }

@@ -195,6 +195,7 @@ impl Engine {
                     list: state.list,
                     rows_by_minute: state.hourly.by_minute(),
                     existing_read: state.existing.is_read(),
+                    existing_from: state.existing.from,
                 };
                 state.existing.take_records(&name, &mut changes);
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
@@ -287,6 +288,7 @@ impl Engine {
                 chunks,
                 given_up,
                 rows: rows.collect(),
+                connection: self.catalog.connection(batch.connection).name.clone(),
             };
             let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };
             changes.push(StateChange { key, value: Some(StateValue::Batch(value)) });

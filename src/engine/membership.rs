@@ -203,6 +203,8 @@ pub struct Membership {
     by_address: HashTable<u32>,
     /// Contacts that are known to be on the list.
     on_list: u64,
+    /// Contacts of which nobody knows whether they are.
+    unknown: u64,
     /// The vendor's ids of contacts, by slot, as far as they were read. Looked up, never iterated.
     ids: HashMap<u32, ContactId, std::hash::BuildHasherDefault<Xxh3Default>>,
     /// Members (by slot) that were fed from further partitions: their newest events there that may be read again.
@@ -227,6 +229,7 @@ impl Membership {
             by_profile: HashTable::new(),
             by_address: HashTable::new(),
             on_list: 0,
+            unknown: 0,
             ids: HashMap::default(),
             fed_further: BTreeMap::new(),
         }
@@ -260,6 +263,11 @@ impl Membership {
         segments & self.active != 0
     }
 
+    /// Whoever is in any segment belongs on the list.
+    pub const fn want_all(&mut self) {
+        self.active = u64::MAX;
+    }
+
     /// Profiles that have a record or a change.
     #[must_use]
     pub fn profiles(&self) -> usize {
@@ -270,6 +278,12 @@ impl Membership {
     #[must_use]
     pub fn on_list(&self) -> u64 {
         self.on_list
+    }
+
+    /// Contacts that may be on the list because of us.
+    #[must_use]
+    pub fn maybe_on_list(&self) -> u64 {
+        self.on_list + self.unknown
     }
 
     /// The member of a profile.
@@ -423,7 +437,9 @@ impl Membership {
         let contact = self.contact_mut(slot);
         let was = matches!(contact.known, Known::On { .. });
         let is = matches!(known, Known::On { .. });
+        let [was_unknown, is_unknown] = [contact.known, known].map(|known| matches!(known, Known::Unknown { .. }));
         contact.known = known;
+        self.unknown = self.unknown + u64::from(is_unknown) - u64::from(was_unknown);
         self.on_list = self.on_list + u64::from(is) - u64::from(was);
     }
 
@@ -533,6 +549,7 @@ impl Membership {
         }
         if let Some(member) = self.members.get_mut(owner.0) {
             member.former.retain(|other| *other != slot);
+            member.erased &= !member.former.is_empty() || member.contact.is_none();
         }
         true
     }

@@ -34,6 +34,7 @@ mod ghosts;
 mod hourly;
 mod journal;
 mod membership;
+mod moving;
 mod order;
 mod pacer;
 mod parking;
@@ -42,6 +43,7 @@ mod polls;
 mod price;
 mod quota;
 mod removal;
+mod removed;
 mod route;
 mod router;
 mod suppression;
@@ -184,6 +186,10 @@ struct ExportState {
     application: ApplicationId,
     /// Consent is recorded and it was started: its segments are routed.
     routed: bool,
+    /// The state knows it, and the configuration does not.
+    removed: bool,
+    /// Ours leave its old list, because the configuration names another.
+    moving: Option<moving::Move>,
     members: Membership,
     /// Who was on the list before.
     existing: existing::Existing,
@@ -312,6 +318,7 @@ impl Engine {
         self.wake = None;
         self.expire(now);
         self.finish_batches(now);
+        self.finish_moves(now);
         self.plan(now);
         self.make_calls(now);
         self.park(now);
@@ -407,6 +414,8 @@ impl ExportState {
             connection: export.connection,
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
+            removed: false,
+            moving: None,
             members: Membership::new(seed, &export.segments),
             existing: existing::Existing::default(),
             imports: Queue::default(),

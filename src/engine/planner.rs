@@ -230,11 +230,12 @@ impl Engine {
         let state = self.export(export);
         let waits = state.imports.live + state.removals.live();
         if waits == 0
-            || !state.routed
+            || !self.sends(export)
             || state.list.is_none()
             || state.held.is_some()
             || self.routing_hold(export).is_some()
             || !state.existing.is_read()
+            || !self.may_leave_list(export)
         {
             return false;
         }
@@ -292,7 +293,7 @@ impl Engine {
                     self.applications[usize::from(state.application.0)].unsent += 1;
                 }
                 Stage::Running { since, seen_at, .. } => {
-                    let account = &mut self.connections[usize::from(state.connection.0)];
+                    let account = &mut self.connections[usize::from(batch.connection.0)];
                     let age_ms = seen_at.since_ms(*since);
                     let time = &account.activity_time;
                     account.gated |= time.is_serial() || time.is_overdue(batch.rows.len() as u64, age_ms);
@@ -403,7 +404,8 @@ impl Engine {
                 if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
-                let Some(waiting) = self.take_waiting(export, slot) else { continue };
+                let Some(mut waiting) = self.take_waiting(export, slot) else { continue };
+                self.keep_row(export, slot, &mut waiting);
                 let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 let Waiting { since, tokens, parks_at, touched, .. } = *waiting;
                 rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched });

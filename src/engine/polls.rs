@@ -74,7 +74,7 @@ impl Engine {
         for (number, batch) in &self.batches {
             match &batch.stage {
                 Stage::Running { next_poll, unlisted, .. } => {
-                    let polls = &mut polls[usize::from(self.export(batch.export).connection.0)];
+                    let polls = &mut polls[usize::from(batch.connection.0)];
                     let awaited = batch.restored || batch.repeated;
                     polls.running.push(Running { done_at: *next_poll, rows: batch.rows.len() as u64, awaited });
                     polls.first = polls.first.or(Some(*number));
@@ -134,7 +134,7 @@ impl Engine {
                 continue;
             }
             let Some(batch) = self.batches.get(&number) else { continue };
-            let connection = self.export(batch.export).connection;
+            let connection = batch.connection;
             let Some(permit) = self.permit(now, connection, 0) else { continue };
             let (cursor, purpose) = match self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
                 Some(Stage::Looking(look)) => {

@@ -175,8 +175,6 @@ impl Engine {
         let member = members.member_mut(id);
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
-        // Whoever enters again after an erasure is a new profile.
-        member.erased &= event.change != ChangeKind::Entered;
         let old = member.contact;
         let keeps_address = event.change == ChangeKind::Exited && address.is_none();
         let new = match (after, &address) {
@@ -187,6 +185,11 @@ impl Engine {
         };
         let row = (new.is_some() && !keeps_address).then(|| row_of(export, event));
         self.move_member(arrival, route.export, id, old, new, row, facts_changed);
+        if event.change == ChangeKind::Entered {
+            // Whoever enters again after an erasure is a new profile, once what the erased one left is gone, or its own.
+            let member = self.export_mut(route.export).members.member_mut(id);
+            member.erased &= !member.former.is_empty();
+        }
         if covered {
             self.due(route.export, id);
         }
@@ -199,11 +202,20 @@ impl Engine {
             self.counts.read_again += 1;
         }
         for export in self.export_ids() {
+            let again = self.erased_again(export, arrival.token.is_none());
             let members = &mut self.exports[usize::from(export.0)].members;
             let Some(id) = members.find(profile) else { continue };
             if self.order.covers(members, id, arrival.position) {
-                let after = members.member(id).segments & !self.erased_again(export, arrival.token.is_none());
+                let member = members.member_mut(id);
+                let after = member.segments & !again;
+                // What is read again may have told that it entered, and exited: it leaves all the same as one who was erased.
+                let erased_again = again != 0 && after == 0;
+                member.erased |= erased_again;
+                let former = member.former.clone();
                 self.told_of_segments(arrival, export, id, after);
+                for slot in former.iter().copied().filter(|_| erased_again) {
+                    self.reconsider(arrival, export, slot, id, None);
+                }
                 continue;
             }
             let is_before = |known| self.order.is_at_or_before(known, arrival.position);
@@ -298,9 +310,14 @@ impl Engine {
         });
         let operation = self.next_operation(export, slot, row.as_ref());
         if operation.is_none() && !in_flight {
-            self.cancel(export, slot);
-            self.export_mut(export).members.forget_contact_if_idle(slot);
-            return false;
+            let kept = self.is_kept(export, slot);
+            if !kept {
+                self.cancel(export, slot);
+                self.export_mut(export).members.forget_contact_if_idle(slot);
+            }
+            if !kept || row.is_none() || self.export(export).removed {
+                return false;
+            }
         }
         // What is read again is as old as the wish for it.
         let since = if arrival.token.is_some() { arrival.timestamp } else { arrival.now.wall };
@@ -340,10 +357,11 @@ impl Engine {
         let operation = self.operation_for(export, slot, row);
         let state = self.export(export);
         let contact = state.members.contact(slot);
-        if contact.wanted() || contact.known == Known::Off || contact.in_flight.is_some() {
+        let joins = contact.wanted() && state.moving.is_none();
+        if joins || contact.known == Known::Off || contact.in_flight.is_some() {
             return operation;
         }
-        let stays = state.existing.protects(&contact.address);
+        let stays = state.existing.protects(&contact.address) || self.is_anothers(export, slot);
         if !stays && (operation != Some(Operation::Remove) || !self.left_by_itself(export, slot)) {
             return operation;
         }
@@ -358,6 +376,8 @@ impl Engine {
         let members = &self.export(export).members;
         let contact = members.contact(slot);
         match (contact.wanted(), contact.known) {
+            (_, Known::On { .. } | Known::Unknown { .. }) if self.export(export).moving.is_some() => Some(Operation::Remove),
+            (true, _) if self.is_kept(export, slot) => None,
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
             (false, Known::Off) => None,
@@ -383,6 +403,7 @@ impl Engine {
                 state.suppressed.dropped();
                 return Some(waiting);
             }
+            Some(Place::Kept) => return Some(waiting),
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -401,6 +422,11 @@ impl Engine {
             return;
         }
         let state = &mut self.exports[usize::from(export.0)];
+        if state.removed && waiting.operation.is_none() {
+            waiting.place = Some(Place::Kept);
+            state.members.contact_mut(slot).waiting = Some(waiting);
+            return;
+        }
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
         let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
         if waiting.operation != Some(Operation::Remove) {
@@ -418,7 +444,7 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed) | None => {}
+            Some(Place::Suppressed | Place::Kept) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;
@@ -489,7 +515,7 @@ impl Engine {
             return;
         };
         waiting.operation = self.next_operation(export, slot, Some(&waiting.row));
-        if waiting.operation.is_some() {
+        if waiting.operation.is_some() || self.is_kept(export, slot) {
             self.put_waiting(export, slot, waiting);
         } else {
             self.settle_unsent(export, slot, *waiting);

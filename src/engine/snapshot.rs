@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub applications: Vec<ApplicationView>,
     /// Connections, in the catalog's order.
     pub connections: Vec<ConnectionView>,
-    /// Exports, in the catalog's order.
+    /// Exports, in the catalog's order; behind them those that are removed and of which something is kept.
     pub exports: Vec<ExportView>,
     /// Watermarks: below them everything is settled.
     pub watermarks: Vec<NextOffset>,
@@ -81,6 +81,8 @@ pub struct ConnectionView {
 pub struct ExportView {
     /// Its name.
     pub name: Text,
+    /// It is not configured any more: what it has on its list stays there, but for who is erased.
+    pub removed: bool,
     /// Profiles that it keeps a record of.
     pub profiles: u64,
     /// Contacts of ours on its list, as confirmed.

@@ -37,7 +37,7 @@ impl Engine {
                 .connection_ids()
                 .map(|id| {
                     let state = &self.connections[usize::from(id.0)];
-                    let open = || self.batches.values().filter(|batch| self.export(batch.export).connection == id);
+                    let open = || self.batches.values().filter(|batch| batch.connection == id);
                     ConnectionView {
                         name: self.catalog.connection(id).name.clone(),
                         activities_open: super::limits::count(
@@ -75,6 +75,7 @@ impl Engine {
         let export = self.catalog.export(id);
         ExportView {
             name: export.name.clone(),
+            removed: state.removed,
             profiles: state.members.profiles() as u64,
             members: state.members.on_list(),
             waiting: self.waiting_of(id),

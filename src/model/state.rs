@@ -245,6 +245,8 @@ pub struct BatchChunk {
     pub given_up: bool,
     /// Its contacts.
     pub rows: Vec<BatchContact>,
+    /// The name of the connection that it was sent through; empty in records of versions that did not write it.
+    pub connection: Text,
 }
 
 /// A contact in an open batch.
@@ -280,6 +282,8 @@ pub struct ExportRecord {
     pub rows_by_minute: Vec<(i64, u64)>,
     /// Whether the members that the list had before were read: they are in records of their own.
     pub existing_read: bool,
+    /// They are not read before this time of the vendor's clock, after a move to this list.
+    pub existing_from: Option<UnixMillis>,
 }
 
 /// What was read and found out of a connection so far.

@@ -64,7 +64,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
             Err(fault @ KafkaFault::StateUnreadable { .. }) => {
                 tracing::error!(shard, "{fault}");
                 engine.hold(HoldReason::StateUnreadable);
-                return held(shared, shard, &catalog, &mut engine);
+                return held(shared, shard, &mut engine);
             }
             Err(fault) => return TermEnd::Failed(fault),
         },
@@ -73,7 +73,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
     let starts = match engine.begin(clock::now(), &term.beginning) {
         Ok(starts) => starts,
         // Why, the snapshot says too.
-        Err(_) => return held(shared, shard, &catalog, &mut engine),
+        Err(_) => return held(shared, shard, &mut engine),
     };
     tracing::info!(
         shard,
@@ -91,10 +91,10 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
 }
 
 /// Shows why nothing moves.
-fn held(shared: &Shared, shard: u32, catalog: &Catalog, engine: &mut Engine) -> TermEnd {
+fn held(shared: &Shared, shard: u32, engine: &mut Engine) -> TermEnd {
     while let Some(output) = engine.poll_output() {
         if let Output::Event(event) = output {
-            shared.telemetry.observe(&event, catalog);
+            shared.telemetry.observe(&event, engine.catalog());
         }
     }
     let snapshot = engine.snapshot(clock::now());
@@ -257,7 +257,7 @@ impl<'a> Driver<'a> {
                 Output::Commit(commit) => self.commit(commit)?,
                 Output::Pause { partitions, reason: _ } => self.reader.pause(&partitions),
                 Output::Resume { partitions } => self.reader.resume(&partitions),
-                Output::Event(event) => self.shared.telemetry.observe(&event, &self.catalog),
+                Output::Event(event) => self.shared.telemetry.observe(&event, self.engine.catalog()),
                 Output::Drained => return Ok(true),
             }
         }

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use crate::model::{
     Text,
-    catalog::{Catalog, Export},
+    catalog::{Catalog, Export, ListRef},
 };
 
 /// A configuration, as what it has of the catalog of everything that is ever configured.
@@ -12,8 +12,16 @@ use crate::model::{
 pub struct Change {
     /// When the file comes to hold it, from the world's beginning.
     pub at_ms: u64,
-    /// For each export, its segments (none: it is not configured) and whether its mapping is the other one.
-    exports: Vec<(Vec<Text>, bool)>,
+    exports: Vec<Variant>,
+}
+
+/// What a configuration has of an export.
+#[derive(Debug, Clone, Default)]
+struct Variant {
+    /// Its segments; none: it is not configured.
+    segments: Vec<Text>,
+    other_mapping: bool,
+    other_list: bool,
 }
 
 impl Change {
@@ -29,30 +37,36 @@ impl Change {
     fn draw(rng: &mut Rng, at_ms: u64, catalog: &Catalog) -> Self {
         let stays = rng.usize(..catalog.exports.len());
         let exports = catalog.exports.iter().enumerate().map(|(index, export)| {
-            // The engine keeps no fence for an open batch of an export that is gone: where another export may touch the
-            // same contact, none goes.
-            let alone = catalog.exports.iter().filter(|other| other.connection == export.connection).count() == 1;
-            if index != stays && alone && rng.u32(..4) == 0 {
-                return (Vec::new(), false);
+            if index != stays && rng.u32(..4) == 0 {
+                return Variant::default();
             }
             let kept = rng.usize(..export.segments.len());
             let segments = export.segments.iter().enumerate().filter(|(at, _)| *at == kept || rng.u32(..3) != 0);
-            (segments.map(|(_, segment)| segment.clone()).collect(), rng.u32(..4) == 0)
+            let segments = segments.map(|(_, segment)| segment.clone()).collect();
+            Variant { segments, other_mapping: rng.u32(..4) == 0, other_list: rng.u32(..4) == 0 }
         });
         Self { at_ms, exports: exports.collect() }
     }
 
-    /// The catalog with what this configuration has of it.
+    /// Whether it has the other list of an export.
     #[must_use]
-    pub fn of(&self, catalog: &Catalog) -> Catalog {
-        let chosen = catalog.exports.iter().zip(&self.exports).filter(|(_, (segments, _))| !segments.is_empty());
-        let exports = chosen.map(|(export, (segments, other))| {
+    pub fn moves(&self, export: usize) -> bool {
+        self.exports[export].other_list
+    }
+
+    /// The catalog with what this configuration has of it; `others` are the exports' other lists.
+    #[must_use]
+    pub fn of(&self, catalog: &Catalog, others: &[ListRef]) -> Catalog {
+        let all = catalog.exports.iter().zip(&self.exports).zip(others);
+        let chosen = all.filter(|((_, variant), _)| !variant.segments.is_empty());
+        let exports = chosen.map(|((export, variant), other)| {
             let mut mapping = export.mapping.clone();
-            if *other {
+            if variant.other_mapping {
                 mapping.last_name = None;
                 mapping.hash = !mapping.hash;
             }
-            Export { segments: segments.clone(), mapping, ..export.clone() }
+            let list = if variant.other_list { other.clone() } else { export.list.clone() };
+            Export { segments: variant.segments.clone(), mapping, list, ..export.clone() }
         });
         Catalog { exports: exports.collect(), ..catalog.clone() }
     }

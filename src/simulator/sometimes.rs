@@ -25,6 +25,12 @@ named! {
         SegmentsStopped = "segments_stopped",
         /// The source was read again for segments that were routed anew.
         Backfilled = "backfilled",
+        /// An export left its list for another one.
+        ListLeftForAnother = "list_left_for_another",
+        /// An activity of an export that was configured no more was followed to its end.
+        RemovedExportFollowed = "removed_export_followed",
+        /// Who was erased left the list of an export that was configured no more.
+        ErasedFromRemovedExport = "erased_from_removed_export",
         /// An activity completed.
         ActivityCompleted = "activity_completed",
         /// An activity ended badly.
@@ -115,6 +121,7 @@ impl Reached {
         match event {
             Event::BatchCut { reason: CutReason::Split, .. } => self.mark(Sometimes::SplitInHalves),
             Event::SegmentsStopped { .. } => self.mark(Sometimes::SegmentsStopped),
+            Event::MoveEnded { .. } => self.mark(Sometimes::ListLeftForAnother),
             Event::BackfillEnded { .. } => self.mark(Sometimes::Backfilled),
             Event::CallEnded { kind, result, .. } => self.call(*kind, *result),
             Event::ActivityEnded { state, .. } => match state {
@@ -157,7 +164,18 @@ impl Reached {
             | Event::GhostSeen { .. }
             | Event::GhostEnded { .. }
             | Event::BackfillBegan { .. }
+            | Event::MoveBegan { .. }
             | Event::Committed { .. } => {}
+        }
+    }
+
+    /// What an event of the engine tells of an export that is configured no more.
+    pub fn event_of_removed(&mut self, event: &Event) {
+        if let Event::ActivityEnded { .. } = event {
+            self.mark(Sometimes::RemovedExportFollowed);
+        }
+        if matches!(event, Event::Applied { removals, .. } if *removals > 0) {
+            self.mark(Sometimes::ErasedFromRemovedExport);
         }
     }
 

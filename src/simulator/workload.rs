@@ -72,6 +72,8 @@ pub struct Planted {
     pub status: ContactStatus,
     /// The export whose list it is on, if it is on one.
     pub export: Option<usize>,
+    /// It is the list that the export has in some configurations only.
+    pub on_other: bool,
 }
 
 /// A person who opts out, or whom somebody deletes, while the world runs.
@@ -201,7 +203,7 @@ impl Scenario {
             for _ in 0..if before { rng.u32(1..6) } else { 0 } {
                 let address: Text = format!("{CANARY}{}@example.com", rng.u32(..40)).into();
                 if !self.contacts[connection].iter().any(|planted| planted.address == address) {
-                    self.contacts[connection].push(Planted { address, status: gone(rng), export: None });
+                    self.contacts[connection].push(Planted { address, status: gone(rng), export: None, on_other: false });
                 }
             }
             for _ in 0..if meanwhile { rng.u32(1..10) } else { 0 } {
@@ -301,20 +303,22 @@ fn planted(rng: &mut Rng, connections: usize, exports: &[Export], lists: &[ListP
     for (index, export) in exports.iter().enumerate() {
         let account = &mut accounts[usize::from(export.connection.0)];
         let members = if matches!(lists[index], ListPlan::Created(_)) { 0 } else { rng.u32(..6) };
+        let status = ContactStatus::Active;
         for member in 0..members {
             let address = format!("{CANARY}.foreign{index}.{member}@example.org").into();
-            account.push(Planted { address, status: ContactStatus::Active, export: Some(index) });
+            account.push(Planted { address, status, export: Some(index), on_other: rng.bool() });
         }
         // Some of them are profiles of the source, which enter and leave like everybody.
         if members > 0 && rng.bool() {
             let address = format!("{CANARY}{}@example.com", rng.usize(..5)).into();
-            account.push(Planted { address, status: ContactStatus::Active, export: Some(index) });
+            account.push(Planted { address, status, export: Some(index), on_other: rng.u32(..3) == 0 });
         }
     }
     for (index, account) in accounts.iter_mut().enumerate() {
         for number in 0..rng.u32(..4) {
             let status = if rng.bool() { ContactStatus::Unsubscribed } else { ContactStatus::Deleted };
-            account.push(Planted { address: format!("{CANARY}.gone{index}.{number}@example.org").into(), status, export: None });
+            let address = format!("{CANARY}.gone{index}.{number}@example.org").into();
+            account.push(Planted { address, status, export: None, on_other: false });
         }
     }
     accounts
@@ -330,7 +334,7 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
         bad_addresses: habit() && !changes,
         no_addresses: habit() && !changes,
         undecodable: habit(),
-        erases: habit() && !changes,
+        erases: habit(),
         filtered: habit(),
         duplicates: habit(),
         grows: habit(),

@@ -148,6 +148,20 @@ impl Telemetry {
             Event::BackfillEnded { export } => {
                 tracing::info!(export = catalog.export(*export).name.as_str(), "what was read again is routed from here on");
             }
+            Event::MoveBegan { export, contacts } => {
+                let name = catalog.export(*export).name.as_str();
+                tracing::info!(
+                    export = name,
+                    contacts,
+                    "another list is configured: ours leave the old one, then join the new one"
+                );
+            }
+            Event::MoveEnded { export } => {
+                tracing::info!(
+                    export = catalog.export(*export).name.as_str(),
+                    "nothing of ours is on the old list; the new one counts"
+                );
+            }
             Event::ExistingMembersRead { export, contacts } => {
                 let name = catalog.export(*export).name.as_str();
                 tracing::info!(export = name, contacts, "the members that the list had before were read: they are never removed");

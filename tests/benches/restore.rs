@@ -105,7 +105,7 @@ fn records() -> Vec<(Vec<u8>, Vec<u8>)> {
         routed: vec![routed],
         stopped: Vec::new(),
     };
-    let export = ExportRecord { list: Some(LIST), rows_by_minute: Vec::new(), existing_read: true };
+    let export = ExportRecord { list: Some(LIST), existing_read: true, ..ExportRecord::default() };
     let others =
         [(StateKey::Export { export: "vip".into() }, StateValue::Export(export)), (StateKey::Header, StateValue::Header(header))];
     let bytes = |(key, value): (StateKey, StateValue)| {

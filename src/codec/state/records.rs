@@ -192,6 +192,7 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         write_option(out, row.contact_id.as_ref(), |out, id| write_id(out, *id));
         write_position(out, row.position);
     });
+    write_text(out, &chunk.connection);
 }
 
 pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
@@ -214,6 +215,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
                 position: read_position(reader)?,
             })
         })?,
+        connection: reader.appended(Reader::text)?,
     })
 }
 
@@ -234,6 +236,7 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
         write_long(out, i64::try_from(*rows).unwrap_or(i64::MAX));
     });
     write_flag(out, export.existing_read);
+    write_option(out, export.existing_from.as_ref(), |out, at| write_long(out, at.0));
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
@@ -241,6 +244,7 @@ pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
         list: reader.option(Reader::id)?,
         rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
         existing_read: reader.appended(Reader::flag)?,
+        existing_from: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
     })
 }
 

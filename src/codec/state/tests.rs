@@ -102,8 +102,9 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
         (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
             BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
         });
-    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), proptest::collection::vec(contact, 0..4)).prop_map(
-        |(import, export, list, opened_at, chunks, given_up, rows)| BatchChunk {
+    let rows = proptest::collection::vec(contact, 0..4);
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, text()).prop_map(
+        |(import, export, list, opened_at, chunks, given_up, rows, connection)| BatchChunk {
             operation: if import { Operation::Import } else { Operation::Remove },
             export,
             list: ListId::from_u128(list),
@@ -111,6 +112,7 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
             chunks,
             given_up,
             rows,
+            connection,
         },
     )
 }
@@ -122,10 +124,12 @@ fn change() -> impl Strategy<Value = StateChange> {
         calls_next_day,
     });
     let minutes = proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4);
-    let export =
-        ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
-            ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
-        });
+    let export = (proptest::option::of(any::<u128>()), minutes, any::<bool>(), proptest::option::of(millis())).prop_map(
+        |(list, rows_by_minute, existing_read, existing_from)| {
+            let list = list.map(ListId::from_u128);
+            ExportRecord { list, rows_by_minute, existing_read, existing_from }
+        },
+    );
     let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()), 0..3_600_000_u64, 0..9_000_u64);
     let connection = connection.prop_map(|(suppressed_read_at, names_echoed, activity_start_ms, activity_row_us)| {
         ConnectionRecord { suppressed_read_at, names_echoed, activity_start_ms, activity_row_us }

@@ -13,7 +13,7 @@ use super::super::{Event, event::HoldReason};
 use super::{Input, LIST, P, START, Stage, catalog};
 use crate::model::{
     ListId, Text,
-    catalog::{Export, ListRef},
+    catalog::{Connection, ConnectionId, Export, ListRef},
     position::NextOffset,
 };
 
@@ -25,7 +25,7 @@ fn routes(segments: &[&str]) -> Catalog {
 }
 
 /// The catalog with a second export, of its own list.
-fn two_exports() -> Catalog {
+pub(super) fn two_exports() -> Catalog {
     let mut catalog = catalog();
     let second = Export {
         name: "trials".into(),
@@ -39,14 +39,14 @@ fn two_exports() -> Catalog {
 
 impl Stage {
     /// The process dies, and another one with this configuration begins; it reads what the source has from where it begins.
-    fn reconfigured(self, catalog: Catalog) -> Self {
+    pub(super) fn reconfigured(self, catalog: Catalog) -> Self {
         let mut stage = self.begun_again(catalog);
         stage.read_on(i64::MAX);
         stage
     }
 
     /// The same, before it reads.
-    fn begun_again(self, catalog: Catalog) -> Self {
+    pub(super) fn begun_again(self, catalog: Catalog) -> Self {
         let log = self.log;
         let mut stage = Self::begin_with(catalog, self.state, Some(self.offset), self.now.wall.0 + 100_000);
         stage.log = log;
@@ -54,7 +54,7 @@ impl Stage {
     }
 
     /// Reads the source from where it stands up to below an offset, or to its end.
-    fn read_on(&mut self, below: i64) {
+    pub(super) fn read_on(&mut self, below: i64) {
         let from = self.next_record;
         let records = self.log.iter().filter(|record| (from..below).contains(&record.position.offset)).cloned();
         self.engine.handle_input(self.now, Input::Records(records.collect()));
@@ -66,7 +66,7 @@ impl Stage {
         self.pass(300);
     }
 
-    fn header(&self) -> Header {
+    pub(super) fn header(&self) -> Header {
         let mut headers = self.state.iter().rev().filter_map(|change| match (&change.key, &change.value) {
             (StateKey::Header, Some(StateValue::Header(header))) => Some(header),
             _ => None,
@@ -289,24 +289,62 @@ fn an_erasure_is_not_undone_by_what_is_read_again() {
 }
 
 #[test]
-fn another_list_holds_the_export_until_it_is_put_back() {
+fn another_account_holds_the_export_until_it_is_put_back() {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.change(ChangeKind::Entered, "p1", "gold");
     stage.complete(1);
     let mut moved = catalog();
-    moved.exports[0].list = ListRef::Id(ListId::from_u128(99));
+    moved.connections.push(Connection { name: "other".into(), ..moved.connections[0].clone() });
+    moved.exports[0].connection = ConnectionId(1);
     let mut stage = stage.reconfigured(moved.clone());
     stage.change(ChangeKind::Exited, "p1", "gold");
     stage.pass(60_000);
-    assert_eq!(stage.engine.snapshot(stage.now).exports[0].held, Some(HoldReason::ListChanged));
+    assert_eq!(stage.engine.snapshot(stage.now).exports[0].held, Some(HoldReason::ConnectionChanged));
     assert!(stage.calls.is_empty());
     // Also in the next term, which the header of this one tells.
     let stage = stage.reconfigured(moved);
-    assert_eq!(stage.engine.snapshot(stage.now).exports[0].held, Some(HoldReason::ListChanged));
+    assert_eq!(stage.engine.snapshot(stage.now).exports[0].held, Some(HoldReason::ConnectionChanged));
     let mut stage = stage.reconfigured(catalog());
     let look_up = stage.next_call();
     assert_eq!(look_up.request, Request::LookUp { address: "p1@example.com".into() });
     stage.contacts(&look_up, &[("p1", 11)]);
     let removal = stage.complete(2);
     assert!(matches!(removal, Request::Remove { targets, .. } if targets == [LIST]));
+}
+
+#[test]
+fn an_erasure_that_is_read_again_takes_off_a_list_that_keeps_who_exits() {
+    let keeps = |segments: &[&str]| {
+        let mut catalog = routes(segments);
+        catalog.exports[0].on_exit = crate::model::catalog::OnExit::Keep;
+        catalog
+    };
+    for exits in [true, false] {
+        erased_while_kept(keeps, exits);
+    }
+}
+
+fn erased_while_kept(keeps: impl Fn(&[&str]) -> Catalog, exits: bool) {
+    let mut stage = Stage::begin_with(keeps(&["gold"]), Vec::new(), None, START);
+    stage.change(ChangeKind::Entered, "p1", "gold");
+    stage.complete(1);
+    if exits {
+        stage.change(ChangeKind::Exited, "p1", "gold");
+    }
+    stage.erase("p1");
+    let look_up = stage.next_call();
+    assert_eq!(look_up.request, Request::LookUp { address: "p1@example.com".into() });
+    // Another mapping, before it has left: its entering is read again, then its erasure, which its record covers.
+    stage.engine.exports[0].held = Some((HoldReason::ActivityQueueFull, stage.now.mono.plus_ms(1_000_000)));
+    stage.pass(130_000);
+    let mut changed = keeps(&["gold"]);
+    changed.exports[0].mapping.hash = 2;
+    let mut stage = stage.reconfigured(changed);
+    let look_up = stage.next_call();
+    assert_eq!(look_up.request, Request::LookUp { address: "p1@example.com".into() });
+    stage.contacts(&look_up, &[("p1", 11)]);
+    stage.complete(2);
+    stage.pass(60_000);
+    assert!(stage.calls.is_empty() && stage.engine.is_quiet());
+    assert_eq!(stage.engine.snapshot(stage.now).exports[0].profiles, 0);
 }

@@ -6,11 +6,13 @@ mod existing;
 mod ghosts;
 mod life;
 mod lists;
+mod moving;
 mod order;
 mod parking;
 mod pressure;
 mod refusals;
 mod removals;
+mod removed;
 mod restart;
 mod suppression;
 

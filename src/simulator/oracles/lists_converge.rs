@@ -1,37 +1,60 @@
 //! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
-//! an export that is no longer configured keeps whom it has.
+//! an export that is no longer configured keeps whom it has, but for who was erased.
 
 use std::collections::BTreeSet;
 
 use crate::engine::Promise;
 use crate::model::{Text, catalog::OnExit};
 
+use crate::simulator::fold::Wish;
+
 use super::{Sight, Verdict, opt_out_respected::OptOutRespected};
 
 pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
-    for (index, export) in sight.catalog.exports.iter().enumerate() {
-        let members: BTreeSet<Text> = sight.members(index).into_iter().collect();
-        let connection = usize::from(export.connection.0);
-        let planted = &sight.scenario.contacts[connection];
-        let foreign: BTreeSet<Text> =
-            planted.iter().filter(|contact| contact.export == Some(index)).map(|contact| contact.address.clone()).collect();
-        let wishes = sight.fold.export(index);
-        let last = wishes.values().filter_map(|wishes| wishes.last());
-        let mut wanted: BTreeSet<Text> =
-            last.filter_map(|wish| wish.wanted_for(sight.segments(index).unwrap_or_default())).cloned().collect();
-        // What the vendor refuses is dead-lettered.
-        wanted.retain(|address| sight.takes(index, address));
-        wanted.extend(foreign);
-        if let Some(missing) = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address)) {
-            return Err((Promise::ListsConverge, format!("{missing} is missing from the list of {}", export.name)));
-        }
-        if export.on_exit == OnExit::Keep || sight.segments(index).is_none() {
-            let ever = wishes.values().flatten().filter_map(|wish| wish.wanted.as_ref());
-            wanted.extend(ever.map(|(address, _)| address.clone()));
-        }
-        if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
-            return Err((Promise::ListsConverge, format!("{surplus} is still on the list of {}", export.name)));
+    for index in 0..sight.catalog.exports.len() {
+        for (on_other, (is_now, members)) in [false, true].into_iter().zip(sight.lists(index)) {
+            list(sight, opt_out, index, on_other, is_now, members.into_iter().collect())?;
         }
     }
     Ok(())
+}
+
+/// One of an export's two lists: the one that it has now, or another, where only a removed export has left somebody.
+fn list(
+    sight: &Sight<'_>,
+    opt_out: &OptOutRespected,
+    index: usize,
+    on_other: bool,
+    is_now: bool,
+    members: BTreeSet<Text>,
+) -> Verdict {
+    let export = &sight.catalog.exports[index];
+    let which = if on_other { "the other list" } else { "the list" };
+    let connection = usize::from(export.connection.0);
+    let planted = sight.scenario.contacts[connection].iter();
+    let foreign = planted.filter(|contact| contact.export == Some(index) && contact.on_other == on_other);
+    let wishes = sight.fold.export(index);
+    let last = wishes.values().filter_map(|wishes| wishes.last());
+    let segments = sight.segments(index).filter(|_| is_now).unwrap_or_default();
+    let mut wanted: BTreeSet<Text> = last.filter_map(|wish| wish.wanted_for(segments)).cloned().collect();
+    // What the vendor refuses is dead-lettered.
+    wanted.retain(|address| sight.takes(index, address));
+    wanted.extend(foreign.map(|contact| contact.address.clone()));
+    if let Some(missing) = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address)) {
+        return Err((Promise::ListsConverge, format!("{missing} is missing from {which} of {}", export.name)));
+    }
+    if (is_now && export.on_exit == OnExit::Keep) || sight.segments(index).is_none() {
+        let ever = wishes.values().flat_map(|wishes| since_erasure(wishes)).filter_map(|wish| wish.wanted.as_ref());
+        wanted.extend(ever.map(|(address, _)| address.clone()));
+    }
+    if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
+        return Err((Promise::ListsConverge, format!("{surplus} is still on {which} of {}", export.name)));
+    }
+    Ok(())
+}
+
+/// What a profile wanted since it was erased last.
+fn since_erasure(wishes: &[Wish]) -> &[Wish] {
+    let erased = wishes.iter().rposition(|wish| wish.erased && wish.segments.is_empty());
+    erased.map_or(wishes, |erased| &wishes[erased..])
 }

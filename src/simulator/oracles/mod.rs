@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 
 use crate::engine::{Engine, Promise, output::Commit};
 use crate::model::{
-    ListId, Text,
+    Text,
     call::ContactStatus,
-    catalog::{Catalog, ListRef},
+    catalog::{Catalog, Export, ListRef},
     position::PartitionId,
     time::Now,
 };
@@ -32,6 +32,8 @@ pub struct Sight<'a> {
     pub catalog: &'a Catalog,
     /// What is configured now.
     pub configured: &'a Catalog,
+    /// For each export, the list that some configurations name instead of the catalog's.
+    pub other_lists: &'a [ListRef],
     /// The world's plan.
     pub scenario: &'a Scenario,
     /// What the events mean.
@@ -43,20 +45,36 @@ pub struct Sight<'a> {
 }
 
 impl Sight<'_> {
-    /// The list of an export, if it exists.
-    fn list(&self, export: usize) -> Option<ListId> {
-        match &self.catalog.exports[export].list {
+    /// Both lists that an export may ever be configured with: which of them it is now, and who is on it, sorted.
+    fn lists(&self, export: usize) -> [(bool, Vec<Text>); 2] {
+        let now = self.configured(export).map(|export| &export.list);
+        [&self.catalog.exports[export].list, &self.other_lists[export]]
+            .map(|list| (now == Some(list), self.on_list(export, list)))
+    }
+
+    fn on_list(&self, export: usize, list: &ListRef) -> Vec<Text> {
+        let vendor = self.vendor(export);
+        let id = match list {
             ListRef::Id(id) => Some(*id),
-            ListRef::Named { name, .. } => {
-                self.vendor(export).lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id)
-            }
-        }
+            ListRef::Named { name, .. } => vendor.lists().into_iter().find(|(_, known)| known == name).map(|(id, _)| id),
+        };
+        id.map(|list| vendor.list_members(list)).unwrap_or_default()
+    }
+
+    /// Whether an export has its other list in some configuration.
+    fn moves(&self, export: usize) -> bool {
+        !self.scenario.changes.is_empty() && self.scenario.changes.iter().any(|change| change.moves(export))
+    }
+
+    /// An export as it is configured now.
+    fn configured(&self, export: usize) -> Option<&Export> {
+        let name = &self.catalog.exports[export].name;
+        self.configured.exports.iter().find(|export| export.name == *name)
     }
 
     /// The segments that an export is configured with now; `None` where it is not configured.
     fn segments(&self, export: usize) -> Option<&[Text]> {
-        let name = &self.catalog.exports[export].name;
-        self.configured.exports.iter().find(|export| export.name == *name).map(|export| &export.segments[..])
+        self.configured(export).map(|export| &export.segments[..])
     }
 
     fn vendor(&self, export: usize) -> &Vendor {
@@ -74,9 +92,9 @@ impl Sight<'_> {
         address.len() <= self.vendor(export).address_bytes_max()
     }
 
-    /// The addresses on the list of an export, sorted.
+    /// The addresses on the list of an export that has one all along, sorted.
     fn members(&self, export: usize) -> Vec<Text> {
-        self.list(export).map(|list| self.vendor(export).list_members(list)).unwrap_or_default()
+        self.on_list(export, &self.catalog.exports[export].list)
     }
 
     /// Whether somebody deletes an address in its account, or it opts out, at some time. An import of another export that

@@ -142,6 +142,10 @@ impl NothingLost {
                     return Err((Promise::NothingLost, format!("no letter tells of {:?} in {name}", wish.position)));
                 }
             }
+            // While ours go from one list to the other they are on none: what is at rest counts.
+            if sight.moves(export) {
+                continue;
+            }
             let members = members.get_or_insert_with(|| sight.members(export));
             self.profile(sight, export, segments, profile, &wishes[settled.saturating_sub(1)..], wishes, members)?;
         }

@@ -31,9 +31,11 @@ impl World {
     }
 }
 
-/// Accounts with the lists and contacts of a plan; lists by id get their ids.
-pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> Vec<Vendor> {
+/// Accounts with the lists and contacts of a plan; lists by id get their ids. Beside them, for each export, the list that
+/// some configurations name instead.
+pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> (Vec<Vendor>, Vec<ListRef>) {
     let mut vendors = Vec::new();
+    let mut others = vec![ListRef::Named { name: Default::default(), create: false }; catalog.exports.len()];
     for (index, connection) in catalog.connections.iter().enumerate() {
         let application = &catalog.applications[usize::from(connection.application.0)];
         let base_ms_max = if rng.u32(..5) == 0 { 600_000 } else { 6_000 };
@@ -64,28 +66,33 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
         };
         let mut vendor = Vendor::new(config, scenario.wall_start);
         let id = ConnectionId(u16::try_from(index).unwrap_or(u16::MAX));
-        let mut ids: BTreeMap<usize, ListId> = BTreeMap::new();
+        let mut ids: BTreeMap<(usize, bool), ListId> = BTreeMap::new();
         for (number, (export, list)) in catalog.exports.iter_mut().zip(&scenario.lists).enumerate() {
             if export.connection != id {
                 continue;
             }
+            let other = compact_str::format_compact!("Other {}", list.name());
             match list {
                 ListPlan::ById(name) => {
-                    let list = vendor.plant_list(name);
-                    export.list = ListRef::Id(list);
-                    ids.insert(number, list);
+                    let lists = [vendor.plant_list(name), vendor.plant_list(&other)];
+                    export.list = ListRef::Id(lists[0]);
+                    others[number] = ListRef::Id(lists[1]);
+                    ids.extend([((number, false), lists[0]), ((number, true), lists[1])]);
                 }
                 ListPlan::ByName(name) => {
-                    ids.insert(number, vendor.plant_list(name));
+                    ids.insert((number, false), vendor.plant_list(name));
+                    ids.insert((number, true), vendor.plant_list(&other));
+                    others[number] = ListRef::Named { name: other, create: false };
                 }
-                ListPlan::Created(_) => {}
+                ListPlan::Created(_) => others[number] = ListRef::Named { name: other, create: true },
             }
         }
         for planted in &scenario.contacts[index] {
-            let lists = planted.export.and_then(|export| ids.get(&export).copied()).into_iter().collect();
+            let lists = planted.export.and_then(|export| ids.get(&(export, planted.on_other)).copied());
+            let lists = lists.into_iter().collect();
             vendor.plant_contact(&PlantedContact { address: planted.address.clone(), status: planted.status, lists });
         }
         vendors.push(vendor);
     }
-    vendors
+    (vendors, others)
 }

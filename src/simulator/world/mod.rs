@@ -24,7 +24,7 @@ use crate::engine::{
 };
 use crate::model::{
     call::Outcome,
-    catalog::{Catalog, ConnectionId},
+    catalog::{Catalog, ConnectionId, ListRef},
     position::{NextOffset, PartitionId},
     time::{DAY_MS, Mono, Now, UnixMillis},
 };
@@ -195,6 +195,8 @@ pub struct World {
     /// What the file holds, one after the other, and which of them it holds now.
     configurations: Vec<Arc<Catalog>>,
     newest: usize,
+    /// For each export, the list that some configurations name instead of the catalog's.
+    other_lists: Vec<ListRef>,
     scenario: Scenario,
     faults: Faults,
     vendors: Vec<Vendor>,
@@ -229,9 +231,10 @@ impl World {
         let scenario = Scenario::draw(&mut rng);
         let faults = Faults::draw(&mut rng);
         let mut catalog = scenario.catalog.clone();
-        let vendors = accounts::vendors(&mut rng, &scenario, &mut catalog);
+        let (vendors, other_lists) = accounts::vendors(&mut rng, &scenario, &mut catalog);
         let catalog = Arc::new(catalog);
-        let mut configurations: Vec<_> = scenario.changes.iter().map(|change| Arc::new(change.of(&catalog))).collect();
+        let mut configurations: Vec<_> =
+            scenario.changes.iter().map(|change| Arc::new(change.of(&catalog, &other_lists))).collect();
         if configurations.is_empty() {
             configurations.push(Arc::clone(&catalog));
         }
@@ -240,6 +243,7 @@ impl World {
         let mut world = Self {
             configurations,
             newest: 0,
+            other_lists,
             fold: Fold::new(&catalog),
             oracles: Oracles::new(&catalog, &scenario),
             broker: Broker::new(&scenario.starts),
@@ -295,6 +299,7 @@ impl World {
             let checked = self.oracles.at_rest(&Sight {
                 catalog: &self.catalog,
                 configured: &self.configurations[self.newest],
+                other_lists: &self.other_lists,
                 scenario: &self.scenario,
                 fold: &self.fold,
                 broker: &self.broker,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::{Engine, Input, Output, output::Call};
+use crate::engine::{Engine, Event, Input, Output, output::Call};
 use crate::model::{call::Request, catalog::Catalog, position::PartitionId};
 
 use super::{Happening, World, group::Takeover};
@@ -169,6 +169,11 @@ impl World {
             }
             Output::Event(event) => {
                 self.reached.event(&event);
+                if let Event::ActivityEnded { export, .. } | Event::Applied { export, .. } = &event
+                    && usize::from(export.0) >= self.processes[process].catalog.exports.len()
+                {
+                    self.reached.event_of_removed(&event);
+                }
                 let text = format!("{event:?}");
                 let verdict = self.oracles.private.text(&text);
                 self.trace.line(self.now_ms, format_args!("    {text}"));

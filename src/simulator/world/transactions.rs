@@ -119,6 +119,7 @@ impl World {
         let sight = Sight {
             catalog: &self.catalog,
             configured: &self.configurations[self.newest],
+            other_lists: &self.other_lists,
             scenario: &self.scenario,
             fold: &self.fold,
             broker: &self.broker,
