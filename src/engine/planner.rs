@@ -25,7 +25,7 @@ use super::{
         UNSENT_SECONDS, count,
     },
     membership::ContactSlot,
-    price::{Demand, Price},
+    price::{Demand, PRICE_AGAIN_MS, Price},
     removal::Finding,
 };
 
@@ -121,7 +121,8 @@ impl Engine {
         match self.judge(now, group) {
             Verdict::Goes(reason, worth) => Some((worth, reason)),
             Verdict::Waits(until) => {
-                self.wake_at(until);
+                // The price may fall meanwhile, if nothing else happens.
+                self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
                 None
             }
             Verdict::Empty => None,

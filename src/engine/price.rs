@@ -9,6 +9,8 @@ use crate::model::time::Mono;
 
 /// The price is solved anew this often.
 pub(super) const PRICE_EVERY_MS: u64 = 5_000;
+/// And at the latest after this long, where something waits for it.
+pub(super) const PRICE_AGAIN_MS: u64 = 30_000;
 /// How long arrivals are remembered.
 const MEMORY_MS: f64 = 1_200_000.0;
 /// Arrivals are counted in steps of this length; the first steps are shorter.

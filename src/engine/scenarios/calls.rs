@@ -92,7 +92,8 @@ fn a_spent_day_holds_and_goes_on_by_itself_after_midnight() {
     while answer_all(&mut stage) == 0 {
         stage.pass(1_000);
     }
-    assert!((MIDNIGHT + 30_000..MIDNIGHT + 35_000).contains(&stage.now.wall.0), "{}", stage.now.wall.0 - MIDNIGHT);
+    // With one call an hour, not at once.
+    assert!((MIDNIGHT + 30_000..MIDNIGHT + 3_600_000).contains(&stage.now.wall.0), "{}", stage.now.wall.0 - MIDNIGHT);
 }
 
 #[test]
