@@ -476,6 +476,7 @@ impl Engine {
     /// True when nothing waits, nothing is under way and everything delivered is settled and written.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.journal.waiting == 0 && self.batches.is_empty() && self.acks.unsettled() == 0 && self.journal.is_empty()
+        let moves = self.exports.iter().any(|export| export.moving.is_some());
+        !moves && self.journal.waiting == 0 && self.batches.is_empty() && self.acks.unsettled() == 0 && self.journal.is_empty()
     }
 }

@@ -172,6 +172,8 @@ impl Engine {
     pub(super) fn end_looking_up(&mut self, now: Now, export: ExportId) {
         self.export_mut(export).finding = Finding::Idle;
         self.cut_removals(now, export);
+        // It may have been the last that a move waited for.
+        self.wake_at(now.mono);
     }
 
     fn keep_id(&mut self, export: ExportId, address: &Text, id: ContactId) {

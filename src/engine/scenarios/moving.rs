@@ -53,10 +53,11 @@ impl Stage {
             let known = profiles.iter().find(|(profile, _)| address.starts_with(profile)).expect("somebody who leaves");
             self.found_on(&look_up, *known, &[LIST, NEW]);
         }
-        match self.complete(activity) {
-            Request::Remove { source: RemovalSource::Contacts(ids), targets } => (targets[0], ids),
-            other => panic!("no removal: {other:?}"),
-        }
+        let removal = self.complete(activity);
+        let Request::Remove { source: RemovalSource::Contacts(ids), targets } = removal else {
+            panic!("no removal: {removal:?}")
+        };
+        (targets[0], ids)
     }
 
     /// Nobody was on the new list before but these.
@@ -145,14 +146,12 @@ fn a_crash_at_any_point_goes_on_where_it_was() {
     assert_eq!(stage.list_routed(), format!("{NEW}"));
     let post = loop {
         let call = stage.next_call();
-        match call.request {
-            Request::ListMembers { list, .. } => {
-                assert_eq!(list, NEW);
-                stage.contacts(&call, &[]);
-            }
-            Request::Import { .. } => break call,
-            ref other => panic!("neither: {other:?}"),
+        if let Request::ListMembers { list, .. } = call.request {
+            assert_eq!(list, NEW);
+            stage.contacts(&call, &[]);
+            continue;
         }
+        break call;
     };
     // While they join.
     let Request::Import { name, .. } = &post.request else { unreachable!() };
@@ -245,4 +244,20 @@ fn a_list_is_not_read_for_members_from_before_while_ours_may_still_be_shown_ther
     stage.pass(590_000);
     assert!(stage.calls.is_empty(), "{:?}", stage.calls);
     stage.new_list_has(&[]);
+}
+
+#[test]
+fn a_move_goes_on_at_once_when_the_last_is_found_to_have_left_already() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let mut stage = stage.reconfigured(moved());
+    let look_up = stage.next_call();
+    let before = stage.now.mono;
+    stage.found_on(&look_up, ("p1", 11), &[]);
+    while !stage.events.iter().any(|event| matches!(event, Event::MoveEnded { .. })) {
+        stage.pass_to_wake();
+        assert!(stage.now.mono.since_ms(before) < 5_000, "nothing else has to happen for it");
+    }
+    assert!(!stage.engine.is_quiet());
 }
