@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::model::{
     Text,
-    batch::BatchName,
+    batch::{BatchName, RoundStep},
     catalog::ExportId,
     hash::text_hash,
     position::{NextOffset, PartitionId, Position},
@@ -27,6 +27,7 @@ use super::{
     pacer::{Pacer, SLOT_REST_MS},
     planted::{Bug, planted},
     quota::Quota,
+    rounds::Round,
     router::Router,
 };
 
@@ -132,7 +133,8 @@ impl Engine {
             }
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
-                    state.suppression.record = record;
+                    state.staging.restore(&record);
+                    state.suppression.restore_record(record);
                 }
             }
             (StateKey::Suppressed { connection, bucket }, value) => {
@@ -346,7 +348,11 @@ impl Engine {
     fn restore_batches(&mut self, now: Now) {
         for (name, chunks) in std::mem::take(&mut self.restored.batches) {
             let Some(first) = chunks.values().next() else { continue };
-            let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
+            let round = first.round;
+            let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else {
+                round.into_iter().for_each(|round| self.condemn_anywhere(round.list));
+                continue;
+            };
             if first.given_up {
                 self.restore_ghost(name, export, chunks);
                 continue;
@@ -380,7 +386,15 @@ impl Engine {
             }
             self.connection_mut(connection).open_batches += 1;
             self.export_mut(export).rows_open += rows.len() as u64;
-            let stage = match operation {
+            if let Some(round) = round {
+                self.connection_mut(connection).staging.serves(round.list);
+            }
+            let round = round.map(|round| Round::new(round.list, round.step, true));
+            let sends = match &round {
+                Some(Round { step: RoundStep::Import, .. }) => crate::model::batch::Operation::Import,
+                Some(_) | None => operation,
+            };
+            let stage = match sends {
                 // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
                 crate::model::batch::Operation::Import if self.is_nameless(export) => Stage::clearing(self.first_call_at, false),
                 crate::model::batch::Operation::Import => {
@@ -396,17 +410,20 @@ impl Engine {
                 rows,
                 import: None,
                 ids,
+                round,
                 stage,
                 opened_at,
                 reason: crate::model::batch::CutReason::Again,
                 not_before: self.first_call_at,
                 restored: true,
-                repeated: operation == crate::model::batch::Operation::Remove,
+                repeated: sends == crate::model::batch::Operation::Remove,
                 parks_at: None,
                 given_up: false,
                 haunted: BTreeSet::new(),
                 cannot_add: 0,
                 reads_first: None,
+                seen: None,
+                recorded: true,
                 carried,
             };
             self.batches.insert(number, batch);
@@ -454,6 +471,10 @@ impl Engine {
     /// True when nothing waits, nothing is under way and everything delivered is settled and written.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.journal.waiting == 0 && self.batches.is_empty() && self.acks.unsettled() == 0 && self.journal.is_empty()
+        self.journal.waiting == 0
+            && self.batches.is_empty()
+            && self.acks.unsettled() == 0
+            && self.journal.is_empty()
+            && !self.deletes_lists()
     }
 }

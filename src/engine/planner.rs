@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Rows that the hourly ceiling still allows.
-    fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
+    pub(super) fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
         let state = self.export(export);
         let used = self.rows_last_hour(now, export) + state.rows_open;
@@ -206,7 +206,7 @@ impl Engine {
             has_last_name: lines.iter().any(|(_, row)| row.last_name.is_some()),
             rows: Arc::from(lines),
         };
-        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), reason };
+        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), round: None, reason };
         self.open_batch(now, list, cut);
         let connection = self.export(export).connection;
         self.connections[usize::from(connection.0)].open_batches < OPEN_BATCHES_MAX && self.rows_allowed(now, export) > 0
@@ -261,7 +261,11 @@ impl Engine {
                 return;
             }
             let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Age };
-            self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
+            self.open_batch(
+                now,
+                list,
+                Cut { export, operation: Operation::Remove, rows, import: None, ids, round: None, reason },
+            );
         }
     }
 
@@ -272,6 +276,13 @@ impl Engine {
             // Nothing leaves the list while it is paged through: a page that shifts could hide a member.
             Finding::Scanning { .. } => return,
             Finding::LookingUp { .. } => {
+                if many {
+                    self.cut_removals(now, export);
+                }
+                return;
+            }
+            Finding::Staging { .. } => {
+                self.cut_rounds(now, export);
                 if many {
                     self.cut_removals(now, export);
                 }

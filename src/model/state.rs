@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ContactId, ListId, Text,
-    batch::{BatchName, Operation},
+    batch::{BatchName, Operation, StagedRound},
     catalog::ClientIdHash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
@@ -233,6 +233,8 @@ pub struct BatchChunk {
     pub given_up: bool,
     /// Its contacts.
     pub rows: Vec<BatchContact>,
+    /// For a removal by a staging list: which, and how far it has come. The part of number 0 has the newest.
+    pub round: Option<StagedRound>,
 }
 
 /// A contact in an open batch.
@@ -271,12 +273,27 @@ pub struct ExportRecord {
 }
 
 /// What was read and found out of a connection so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConnectionRecord {
     /// When the last complete reading of the deleted and unsubscribed contacts began, by the vendor's clock.
     pub suppressed_read_at: Option<UnixMillis>,
     /// Whether the vendor gives the names of imported files back, once an activity told.
     pub names_echoed: Option<bool>,
+    /// Whether contacts leave both lists when a removal names its source among its targets, once one told.
+    pub removes_from_source: Option<bool>,
+    /// The staging lists that were made in it.
+    pub staging_lists: Vec<StagingListRecord>,
+}
+
+/// A list of our own that removals use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagingListRecord {
+    /// Its id.
+    pub list: ListId,
+    /// The number in its name.
+    pub number: u8,
+    /// Nobody knows any more who is on it, or who will be: it is deleted and used no more.
+    pub condemned: bool,
 }
 
 /// Contacts of one connection that are deleted or have unsubscribed.

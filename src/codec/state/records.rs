@@ -1,12 +1,12 @@
 //! Each kind's fields, in the order of its schema in `schemas/state`.
 
 use crate::model::{
-    batch::Operation,
+    batch::{Operation, RoundStep, StagedRound},
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
-        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -182,6 +182,28 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         write_option(out, row.contact_id.as_ref(), |out, id| write_id(out, *id));
         write_position(out, row.position);
     });
+    write_option(out, chunk.round.as_ref(), |out, round| {
+        write_id(out, round.list);
+        let step = match round.step {
+            RoundStep::Import => 0,
+            RoundStep::RemoveBoth => 1,
+            RoundStep::RemoveTarget => 2,
+            RoundStep::Empty => 3,
+        };
+        write_long(out, step);
+    });
+}
+
+fn read_round(reader: &mut Reader<'_>) -> Read<StagedRound> {
+    let list = reader.id()?;
+    let step = match reader.long()? {
+        0 => RoundStep::Import,
+        1 => RoundStep::RemoveBoth,
+        2 => RoundStep::RemoveTarget,
+        3 => RoundStep::Empty,
+        _ => return Err(Fault::Range),
+    };
+    Ok(StagedRound { list, step })
 }
 
 pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
@@ -204,6 +226,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
                 position: read_position(reader)?,
             })
         })?,
+        round: reader.appended(|reader| reader.option(read_round))?,
     })
 }
 
@@ -242,15 +265,26 @@ pub(super) fn read_hashes(reader: &mut Reader<'_>) -> Read<Vec<u64>> {
     reader.array(read_hash)
 }
 
-pub(super) fn write_connection(out: &mut Vec<u8>, connection: ConnectionRecord) {
+pub(super) fn write_connection(out: &mut Vec<u8>, connection: &ConnectionRecord) {
     write_option(out, connection.suppressed_read_at.as_ref(), |out, at| write_long(out, at.0));
     write_option(out, connection.names_echoed.as_ref(), |out, echoed| write_flag(out, *echoed));
+    write_option(out, connection.removes_from_source.as_ref(), |out, removes| write_flag(out, *removes));
+    write_array(out, &connection.staging_lists, |out, staging| {
+        write_id(out, staging.list);
+        write_long(out, i64::from(staging.number));
+        write_flag(out, staging.condemned);
+    });
 }
 
 pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord> {
     Ok(ConnectionRecord {
         suppressed_read_at: reader.option(|reader| Ok(UnixMillis(reader.long()?)))?,
         names_echoed: reader.option(Reader::flag)?,
+        removes_from_source: reader.appended(|reader| reader.option(Reader::flag))?,
+        staging_lists: reader.appended(|reader| {
+            reader
+                .array(|reader| Ok(StagingListRecord { list: reader.id()?, number: reader.number()?, condemned: reader.flag()? }))
+        })?,
     })
 }
 

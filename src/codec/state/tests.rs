@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ContactId, ListId,
-    batch::Operation,
+    batch::{Operation, RoundStep, StagedRound},
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader,
-        Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment, SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -98,8 +98,12 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
         (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
             BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
         });
-    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), proptest::collection::vec(contact, 0..4)).prop_map(
-        |(import, export, list, opened_at, chunks, given_up, rows)| BatchChunk {
+    let step =
+        prop_oneof![Just(RoundStep::Import), Just(RoundStep::RemoveBoth), Just(RoundStep::RemoveTarget), Just(RoundStep::Empty),];
+    let round = (any::<u128>(), step).prop_map(|(list, step)| StagedRound { list: ListId::from_u128(list), step });
+    let round = proptest::option::of(round);
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), proptest::collection::vec(contact, 0..4), round)
+        .prop_map(|(import, export, list, opened_at, chunks, given_up, rows, round)| BatchChunk {
             operation: if import { Operation::Import } else { Operation::Remove },
             export,
             list: ListId::from_u128(list),
@@ -107,8 +111,8 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
             chunks,
             given_up,
             rows,
-        },
-    )
+            round,
+        })
 }
 
 fn change() -> impl Strategy<Value = StateChange> {
@@ -122,8 +126,20 @@ fn change() -> impl Strategy<Value = StateChange> {
         ((proptest::option::of(any::<u128>()), minutes), any::<bool>()).prop_map(|((list, rows_by_minute), existing_read)| {
             ExportRecord { list: list.map(ListId::from_u128), rows_by_minute, existing_read }
         });
-    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()))
-        .prop_map(|(suppressed_read_at, names_echoed)| ConnectionRecord { suppressed_read_at, names_echoed });
+    let staging = (any::<u128>(), any::<u8>(), any::<bool>()).prop_map(|(list, number, condemned)| StagingListRecord {
+        list: ListId::from_u128(list),
+        number,
+        condemned,
+    });
+    let told = || proptest::option::of(any::<bool>());
+    let connection = (proptest::option::of(millis()), told(), told(), proptest::collection::vec(staging, 0..3)).prop_map(
+        |(suppressed_read_at, names_echoed, removes_from_source, staging_lists)| ConnectionRecord {
+            suppressed_read_at,
+            names_echoed,
+            removes_from_source,
+            staging_lists,
+        },
+    );
     let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
@@ -200,6 +216,20 @@ proptest! {
         let (key, mut value) = encode(&StateChange { key: StateKey::Header, value: Some(StateValue::Header(header.clone())) });
         value.pop();
         prop_assert_eq!(decode(&key, Some(&value)).map(|change| change.value), Ok(Some(StateValue::Header(header))));
+    }
+
+    #[test]
+    fn a_batch_and_a_connection_of_the_version_before_are_read(batch in batch(), read_at in proptest::option::of(millis())) {
+        let batch = BatchChunk { round: None, ..batch };
+        let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
+        for (key, value, appended_bytes) in [
+            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 1),
+            (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
+        ] {
+            let (key, mut bytes) = encode(&StateChange { key, value: Some(value.clone()) });
+            bytes.truncate(bytes.len() - appended_bytes);
+            prop_assert_eq!(decode(&key, Some(&bytes)).map(|change| change.value), Ok(Some(value)));
+        }
     }
 
     #[test]

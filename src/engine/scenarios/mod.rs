@@ -11,6 +11,7 @@ mod pressure;
 mod refusals;
 mod removals;
 mod restart;
+mod staging;
 mod suppression;
 
 use std::sync::Arc;

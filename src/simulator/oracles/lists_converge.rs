@@ -1,10 +1,13 @@
 //! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
-//! an export that is no longer configured keeps whom it has.
+//! an export that is no longer configured keeps whom it has. Staging lists hold nobody.
 
 use std::collections::BTreeSet;
 
 use crate::engine::Promise;
-use crate::model::{Text, catalog::OnExit};
+use crate::model::{
+    Text,
+    catalog::{OnExit, STAGING_PREFIX},
+};
 
 use super::{Sight, Verdict, opt_out_respected::OptOutRespected};
 
@@ -31,6 +34,21 @@ pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
         }
         if let Some(surplus) = members.difference(&wanted).find(|address| !sight.is_suppressed(index, address)) {
             return Err((Promise::ListsConverge, format!("{surplus} is still on the list of {}", export.name)));
+        }
+    }
+    nobody_is_staged(sight)
+}
+
+/// The lists that removals use are empty again, in each account that a configured export still uses.
+fn nobody_is_staged(sight: &Sight<'_>) -> Verdict {
+    for (index, vendor) in sight.vendors.iter().enumerate() {
+        if !sight.configured.exports.iter().any(|export| usize::from(export.connection.0) == index) {
+            continue;
+        }
+        for (list, name) in vendor.lists().iter().filter(|(_, name)| name.starts_with(STAGING_PREFIX)) {
+            if let Some(member) = vendor.list_members(*list).first() {
+                return Err((Promise::ListsConverge, format!("{member} is still on \"{name}\"")));
+            }
         }
     }
     Ok(())
