@@ -176,7 +176,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ("exports.*.removals", "How contacts are removed, and when removals are held."),
     (
         "exports.*.removals.strategies",
-        "The ways that are allowed; the one that costs the fewest requests is taken. look_up asks for each address, scan pages through the list, staging_list imports the addresses into a list of ours first. staging_list is not there yet.",
+        "The ways that are allowed; the one that costs the fewest requests is taken. look_up asks for each address, scan pages through the list, staging_list imports the addresses into a list of our own and takes that list's members off: three requests for up to 39,999 contacts, who are imported anew for it, within five minutes of a look at who has opted out. It is off unless it is named. What must not be imported anew, as an erased profile, is looked up, or read by scan where that is named.",
     ),
     (
         "exports.*.removals.hold_above_percent",

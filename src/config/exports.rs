@@ -6,7 +6,9 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::model::Text;
-use crate::model::catalog::{Backfill, Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX};
+use crate::model::catalog::{
+    Backfill, Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX, STAGING_PREFIX,
+};
 use crate::model::time::UnixMillis;
 
 use super::sections::narrow;
@@ -195,6 +197,12 @@ pub(super) fn exports(root: &Table<'_>, teams: &[(Text, Vec<Text>)], connections
             // Ids are unique over all accounts, names within one.
             ListRef::Id(id) => (None, id.to_string()),
             ListRef::Named { name, .. } if name.is_empty() => continue,
+            ListRef::Named { name, .. } if name.starts_with(STAGING_PREFIX) => {
+                let path = format!("exports.{}.list.name", export.config.name);
+                let why = format!("begins with \"{STAGING_PREFIX}\", as the lists do that removals use: name another list");
+                root.walk().fault(&path, None, why);
+                continue;
+            }
             ListRef::Named { name, .. } => (Some(&export.connection), name.to_lowercase().into()),
         };
         if let Some(first) = lists.insert(key, &export.config.name) {
@@ -335,9 +343,6 @@ fn removals(table: &Table<'_>) -> (Vec<RemovalStrategy>, u8) {
     let words = all.map(|strategy| (strategy.as_str(), strategy));
     let usual = [RemovalStrategy::LookUp.as_str(), RemovalStrategy::Scan.as_str()];
     let strategies = table.choices("strategies", words, &usual);
-    if strategies.contains(&RemovalStrategy::StagingList) {
-        table.walk().not_yet(table.path_of("strategies"), "staging_list is not there yet: name look_up and scan");
-    }
     (strategies, narrow(table.number("hold_above_percent", 1..=100, 20)))
 }
 

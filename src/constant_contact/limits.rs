@@ -11,6 +11,8 @@ pub const REMOVAL_IDS_MAX: usize = 500;
 pub const LISTS_MAX: usize = 50;
 /// Items on one page (`GET /contacts`, `GET /activities`, `GET /contact_lists`, `limit`).
 pub const PAGE_ITEMS_MAX: usize = 500;
+/// Lists on one page (`GET /contact_lists`, `limit`: 1,000 in the schema, which is all that an account may have).
+pub const LISTS_PAGE_MAX: usize = 1_000;
 /// Characters of a first or last name (`JsonImportContact`).
 pub const NAME_CHARACTERS_MAX: usize = 50;
 /// Characters of a custom field's value (`JsonImportContact`).

@@ -7,7 +7,10 @@ use url::Url;
 
 use crate::model::call::{Cursor, RemovalSource, Request};
 
-use super::{csv, limits::PAGE_ITEMS_MAX};
+use super::{
+    csv,
+    limits::{LISTS_PAGE_MAX, PAGE_ITEMS_MAX},
+};
 
 /// The request of a call, without its `Authorization`. `api` is the address that ends in `/v3`.
 ///
@@ -68,6 +71,17 @@ pub fn encode(api: &Url, request: &Request, boundary_seed: u64) -> http::Request
         Request::CreateList { name } => {
             let body = json!({ "name": name, "description": "Kept in step by Listkeeper" });
             post_json(&address(api, "contact_lists", &[]), &body)
+        }
+        Request::Lists { cursor } => {
+            let filters = match cursor {
+                // The cursor carries filters and limit with it.
+                Some(Cursor(cursor)) => vec![("cursor", cursor.to_string())],
+                None => vec![("include_membership_count", "all".to_owned()), ("limit", LISTS_PAGE_MAX.to_string())],
+            };
+            get(&address(api, "contact_lists", &filters))
+        }
+        Request::DeleteList { list } => {
+            build(Method::DELETE, &address(api, &format!("contact_lists/{list}"), &[]), None, Bytes::new())
         }
     }
 }
@@ -146,11 +160,22 @@ mod tests {
                 "/v3/contacts?status=deleted%2Cunsubscribed&updated_after=1970-01-01T00%3A00%3A00Z&limit=500",
             ),
             (Request::FindList { name: "VIP & co".into() }, "/v3/contact_lists?name=VIP+%26+co&include_membership_count=all"),
+            (Request::Lists { cursor: None }, "/v3/contact_lists?include_membership_count=all&limit=1000"),
+            (Request::Lists { cursor: Some(Cursor("bGlt=".into())) }, "/v3/contact_lists?cursor=bGlt%3D"),
         ] {
             let built = encode(&api(), &request, 0);
             assert_eq!(built.uri().path_and_query().unwrap().as_str(), expected);
             assert_eq!(built.method(), Method::GET);
         }
+    }
+
+    #[test]
+    fn a_list_is_deleted_by_its_id() {
+        let built = encode(&api(), &Request::DeleteList { list: ListId::from_u128(1) }, 0);
+        assert_eq!(
+            (built.method(), built.uri().path()),
+            (&Method::DELETE, "/v3/contact_lists/00000000-0000-0000-0000-000000000001")
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn decode(request: &Request, response: &http::Response<Bytes>) -> Outcome {
     }
     let body = response.body();
     let answer = match request {
-        Request::Import { .. } | Request::Remove { .. } | Request::Activity { .. } => {
+        Request::Import { .. } | Request::Remove { .. } | Request::Activity { .. } | Request::DeleteList { .. } => {
             serde_json::from_slice::<wire::WireActivity>(body).map(|wire| Answer::Activity(Box::new(wire.into())))
         }
         Request::Activities { .. } => {
@@ -28,7 +28,9 @@ pub fn decode(request: &Request, response: &http::Response<Bytes>) -> Outcome {
         Request::ListMembers { .. } | Request::LookUp { .. } | Request::Suppressed { .. } => {
             serde_json::from_slice::<wire::WireContacts>(body).map(|wire| Answer::Contacts(wire.into()))
         }
-        Request::FindList { .. } => serde_json::from_slice::<wire::WireLists>(body).map(|wire| Answer::Lists(wire.into())),
+        Request::FindList { .. } | Request::Lists { .. } => {
+            serde_json::from_slice::<wire::WireLists>(body).map(|wire| Answer::Lists(wire.into()))
+        }
         Request::List { .. } | Request::CreateList { .. } => {
             serde_json::from_slice::<wire::WireList>(body).map(|wire| Answer::List(wire.into()))
         }

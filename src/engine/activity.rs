@@ -27,6 +27,8 @@ use super::{
     membership::{ContactSlot, InFlight, Known, Member, MemberId},
     output::CommitId,
     planted::{Bug, planted},
+    rounds::{Check, Round},
+    suppression::Seen,
 };
 
 /// One contact in a batch.
@@ -83,6 +85,8 @@ pub(super) enum Stage {
         /// The repeat completed.
         completed: bool,
     },
+    /// A round's removal completed: it is looked whether its contacts have left.
+    Checking(Check),
     /// It is over.
     Ended(Box<Ending>),
 }
@@ -120,6 +124,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<BatchRow>,
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
+    /// For a removal by a staging list.
+    pub(super) round: Option<Round>,
     pub(super) stage: Stage,
     /// By the vendor's clock: none of its activities is older.
     pub(super) opened_at: UnixMillis,
@@ -144,6 +150,10 @@ pub(super) struct Batch {
     pub(super) vendor_ms: u64,
     /// The reading of suppressed contacts that may explain them.
     pub(super) reads_first: Option<u64>,
+    /// What was known of suppressed and erased contacts when its rows were looked through.
+    pub(super) seen: Option<Seen>,
+    /// The state holds all of its parts: the next step of a round is written to the first alone.
+    pub(super) recorded: bool,
     /// For a restored one: the positions that its rows carried; its contacts are decided once they were read again.
     pub(super) carried: BTreeMap<PartitionId, i64>,
 }
@@ -159,6 +169,38 @@ impl Batch {
     }
 }
 
+/// What an import's counts and texts say.
+pub(super) struct JudgedImport {
+    /// Fewer rows than were sent: the rest may have been cut off without a word.
+    pub(super) short: bool,
+    /// Rows, by index, that were refused; ascending.
+    pub(super) refused: Vec<u32>,
+    /// Rows that were refused without a word which.
+    pub(super) unexplained: u64,
+    /// Contacts that must not be on lists.
+    pub(super) cannot_add: u64,
+}
+
+/// Reads the counts of an import of so many rows.
+pub(super) fn judge_import(rows: u64, activity: &Activity) -> JudgedImport {
+    let counts = activity.counts;
+    let faults = counts.error.unwrap_or(0) + counts.correctable.unwrap_or(0);
+    let named = activity.error_lines.iter().filter_map(|line| line.checked_sub(2)).filter(|row| u64::from(*row) < rows);
+    let mut refused: Vec<u32> = named.collect();
+    refused.sort_unstable();
+    refused.dedup();
+    let unexplained = faults.saturating_sub(refused.len() as u64);
+    if rows == 1 && faults > 0 && refused.is_empty() {
+        refused.push(0);
+    }
+    JudgedImport {
+        short: counts.items_total.is_some_and(|total| total < rows),
+        refused,
+        unexplained,
+        cannot_add: counts.cannot_add_to_list.unwrap_or(0),
+    }
+}
+
 /// What a new batch is made of.
 pub(super) struct Cut {
     pub(super) export: ExportId,
@@ -166,6 +208,7 @@ pub(super) struct Cut {
     pub(super) rows: Vec<BatchRow>,
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
+    pub(super) round: Option<Round>,
     pub(super) reason: CutReason,
 }
 
@@ -205,6 +248,7 @@ impl Engine {
             rows: cut.rows,
             import: cut.import,
             ids: cut.ids,
+            round: cut.round,
             stage: if planted(Bug::SentBeforeCommit) { Stage::Ready } else { Stage::Opening },
             opened_at,
             counted_at: opened_at,
@@ -218,6 +262,8 @@ impl Engine {
             cannot_add: 0,
             vendor_ms: 0,
             reads_first: None,
+            seen: None,
+            recorded: false,
             carried: BTreeMap::new(),
         };
         self.batches.insert(number, batch);
@@ -226,11 +272,11 @@ impl Engine {
     /// One reading of a running batch's activity.
     pub(super) fn on_activity(&mut self, now: Now, number: u64, activity: &Activity) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
-        let (import, connection) = (batch.operation == Operation::Import, batch.connection);
+        let (import, connection) = (batch.sends() == Operation::Import, batch.connection);
         let since = match batch.stage {
             Stage::Running { since, .. } => since,
             Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Posting | Stage::Looking(_) => now.mono,
-            Stage::Clearing { .. } | Stage::Ended(_) => return,
+            Stage::Clearing { .. } | Stage::Checking(_) | Stage::Ended(_) => return,
         };
         if import {
             self.check_name(connection, activity);
@@ -251,7 +297,7 @@ impl Engine {
         let ended_at = activity.completed_at.or(vendor_now.map(|(earliest, _)| earliest)).unwrap_or(now.wall);
         let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
         batch.vendor_ms += took_ms;
-        let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
+        let (name, export, operation) = (batch.name.clone(), batch.export, batch.sends());
         if activity.state == ActivityState::Completed
             && let Some(created_at) = activity.created_at
         {
@@ -269,7 +315,11 @@ impl Engine {
         match activity.state {
             ActivityState::Failed if planted(Bug::FailedIsApplied) => self.on_completed(now, number, activity, ended_at),
             ActivityState::Completed => self.on_completed(now, number, activity, ended_at),
-            ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => self.end(number, Ending::Unknown),
+            ActivityState::Cancelled | ActivityState::Failed | ActivityState::TimedOut => {
+                // What a round's import did, it did to the staging list alone.
+                let staged = self.batches.get(&number).is_some_and(|batch| batch.round.is_some() && !batch.restored && import);
+                self.end(number, if staged { Ending::NotDone } else { Ending::Unknown });
+            }
             ActivityState::Initialized | ActivityState::Processing => {}
         }
     }
@@ -280,26 +330,18 @@ impl Engine {
             self.end(number, Ending::Unknown);
             return;
         }
+        if batch.round.is_some() {
+            self.on_step_completed(now, number, activity, at);
+            return;
+        }
         let rows = batch.rows.len() as u64;
-        let counts = activity.counts;
         if batch.operation == Operation::Import {
-            // Fewer rows than were sent: the rest may have been cut off without a word. Once more, in halves.
-            let short = counts.items_total.is_some_and(|total| total < rows);
-            let faults = counts.error.unwrap_or(0) + counts.correctable.unwrap_or(0);
-            let named = activity.error_lines.iter().filter_map(|line| line.checked_sub(2)).filter(|row| u64::from(*row) < rows);
-            let mut refused: Vec<u32> = named.collect();
-            refused.sort_unstable();
-            refused.dedup();
-            let unexplained = faults.saturating_sub(refused.len() as u64);
+            let JudgedImport { short, refused, unexplained, cannot_add } = judge_import(rows, activity);
             if rows > 1 && ((short && batch.reason != CutReason::Split) || unexplained > 0) {
                 self.split(now, number);
                 return;
             }
-            if rows == 1 && faults > 0 && refused.is_empty() {
-                refused.push(0);
-            }
             // Whom the vendor keeps off lists is in the set, once it was read on.
-            let cannot_add = counts.cannot_add_to_list.unwrap_or(0);
             if cannot_add > 0 {
                 batch.cannot_add = cannot_add;
                 batch.reads_first = Some(self.connections[usize::from(batch.connection.0)].suppression.ask());
@@ -311,6 +353,7 @@ impl Engine {
     }
 
     pub(super) fn end(&mut self, number: u64, ending: Ending) {
+        let ending = self.round_ending(number, ending);
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.stage = Stage::Ended(Box::new(ending));
         }
@@ -333,7 +376,7 @@ impl Engine {
             }
             let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
             let (export, operation) = (batch.export, batch.operation);
-            let cut = Cut { export, operation, rows, import, ids, reason: CutReason::Split };
+            let cut = Cut { export, operation, rows, import, ids, round: None, reason: CutReason::Split };
             self.open_batch(now, batch.list, cut);
         }
     }
@@ -381,9 +424,18 @@ impl Engine {
         }
     }
 
-    fn finish(&mut self, now: Now, batch: Batch) {
-        let Stage::Ended(ending) = batch.stage else { return };
+    fn finish(&mut self, now: Now, mut batch: Batch) {
+        let Stage::Ended(mut ending) = std::mem::replace(&mut batch.stage, Stage::Opening) else { return };
         let export = batch.export;
+        if batch.round.is_some() && batch.cannot_add > 0 {
+            // Whom the vendor kept off the staging list is still on the target: everybody may be, until all of them are known.
+            let known = batch.rows.iter().filter(|row| self.suppressed_at(export, row.slot).is_some()).count() as u64;
+            if known < batch.cannot_add && matches!(&*ending, Ending::Applied { .. }) {
+                *ending = Ending::Unknown;
+            }
+        }
+        self.round_ended(now, &batch, &ending);
+        let round = batch.round.take();
         let import = batch.import;
         let ids = batch.ids;
         let vendor_now = self.vendor_now(self.export(export).application, now);
@@ -395,13 +447,20 @@ impl Engine {
         let mut unexplained = batch.cannot_add;
         let restored = batch.restored;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
+        let mut unstaged = Vec::new();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
             if let Some(id) = ids.get(index).filter(|_| !matches!(&*ending, Ending::Applied { .. })) {
                 self.export_mut(export).members.keep_id(row.slot, *id, true);
             }
+            let staged = !round.as_ref().is_some_and(|round| round.refused(count(index)));
+            if !staged {
+                unstaged.push(row.slot);
+            }
             let ending = if batch.haunted.contains(&row.slot) { &Ending::Unknown } else { &*ending };
             match ending {
+                // It was not on the staging list, and is on the target still.
+                Ending::Applied { .. } if !staged => self.send_again(now, export, row, None),
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(now, export, row);
@@ -449,6 +508,9 @@ impl Engine {
         for slot in slots {
             self.unfence(now, batch.connection, export, slot);
             self.decide(now, export, slot);
+        }
+        for slot in unstaged {
+            self.leave_unstaged(export, slot);
         }
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
         if matches!(*ending, Ending::NotDone) {

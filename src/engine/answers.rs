@@ -144,15 +144,19 @@ impl Engine {
             Purpose::FindList(export) => self.on_list_found(now, export, outcome),
             Purpose::CreateList(export) => self.on_list_created(now, export, outcome),
             Purpose::ReadExisting(export) => self.on_existing(export, outcome),
+            Purpose::Pool(connection, pool_call) => self.on_pool(now, connection, pool_call, outcome),
+            Purpose::Check(number) => self.on_checked(now, number, outcome),
         }
     }
 
     fn export_of(&self, purpose: &Purpose) -> Option<ExportId> {
         match purpose {
-            Purpose::Post(number) | Purpose::PollOne(number) | Purpose::Look(number) | Purpose::Clear(number) => {
-                self.batches.get(number).map(|batch| batch.export)
-            }
-            Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) => None,
+            Purpose::Post(number)
+            | Purpose::PollOne(number)
+            | Purpose::Look(number)
+            | Purpose::Clear(number)
+            | Purpose::Check(number) => self.batches.get(number).map(|batch| batch.export),
+            Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) | Purpose::Pool(..) => None,
             Purpose::Scan(export)
             | Purpose::LookUp(export, _, _)
             | Purpose::FindList(export)
@@ -229,6 +233,10 @@ impl Engine {
                     HoldReason::RequestRejected
                 };
                 match call.purpose {
+                    // It is sent another way.
+                    Purpose::Post(number) if self.tries_both(number) => return,
+                    // What they are for goes on without what was asked for.
+                    Purpose::Pool(..) | Purpose::Check(_) => return,
                     Purpose::Post(_)
                     | Purpose::Scan(_)
                     | Purpose::LookUp(..)
@@ -256,10 +264,11 @@ impl Engine {
     }
 
     fn on_posted(&mut self, now: Now, number: u64, outcome: Outcome) {
+        let tries_both = self.tries_both(number);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         match outcome {
             Outcome::Answered(Answer::Activity(activity)) => {
-                let (name, export, operation) = (batch.name.clone(), batch.export, batch.operation);
+                let (name, export, operation) = (batch.name.clone(), batch.export, batch.sends());
                 let connection = batch.connection;
                 let rows = batch.rows.len() as u64;
                 let next_poll = now.mono.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
@@ -277,7 +286,8 @@ impl Engine {
             Outcome::NotSent(_) => batch.stage = Stage::Ready,
             Outcome::Refused(refusal) => match refusal.disposition {
                 Disposition::ServerError => self.on_ambiguous(now, number),
-                Disposition::Split if batch.rows.len() > 1 => self.split(now, number),
+                Disposition::Invalid | Disposition::NotFound if tries_both => self.goes_in_two(number),
+                Disposition::Split if batch.rows.len() > 1 && batch.round.is_none() => self.split(now, number),
                 Disposition::Throttled | Disposition::QuotaExceeded | Disposition::RefreshToken | Disposition::QueueFull => {
                     batch.stage = Stage::Ready;
                 }
@@ -312,7 +322,7 @@ impl Engine {
         let Some(batch) = self.batches.get(&number) else { return };
         let nameless = self.is_nameless(batch.connection);
         let Some(batch) = self.batches.get_mut(&number) else { return };
-        match batch.operation {
+        match batch.sends() {
             Operation::Import if planted(Bug::SentAgainUnseen) => batch.stage = Stage::Ready,
             Operation::Import if !nameless => {
                 let look = Look { cursor: None, absent_since: None, next_at: now.mono.plus_ms(1_000), under_way: false };
@@ -380,6 +390,7 @@ impl Engine {
                 | Stage::Posting
                 | Stage::Looking(_)
                 | Stage::Clearing { .. }
+                | Stage::Checking(_)
                 | Stage::Ended(_) => None,
             })
             .collect();
@@ -481,6 +492,7 @@ impl Engine {
                 | Stage::Posting
                 | Stage::Looking(_)
                 | Stage::Clearing { .. }
+                | Stage::Checking(_)
                 | Stage::Ended(_) => None,
             })
             .collect();
@@ -488,7 +500,8 @@ impl Engine {
         let ended_at = self.vendor_now(self.export(export).application, now);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let oldest = batch.opened_at.plus_ms(-CREATED_SKEW_MS);
-        let restored = batch.restored;
+        // How many were on a staging list when it was emptied twice, nobody knows.
+        let tells = !batch.restored && batch.round.is_none();
         let Stage::Clearing { next_at, cursor, under_way, waiting_for, completed } = &mut batch.stage else { return };
         *under_way = false;
         let Outcome::Answered(Answer::Activities(page)) = outcome else {
@@ -514,7 +527,7 @@ impl Engine {
             *next_at = now.mono.plus_ms(5_000);
             return;
         }
-        let done = *completed && !restored;
+        let done = *completed && tells;
         let ending = if done { Ending::Applied { at: ended_at, refused: Vec::new() } } else { Ending::Unknown };
         self.end(number, ending);
     }

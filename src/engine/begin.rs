@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::model::{
     ListId, Text,
-    batch::BatchName,
+    batch::{BatchName, RoundStep},
     catalog::ExportId,
     hash::text_hash,
     position::{NextOffset, PartitionId},
@@ -28,6 +28,7 @@ use super::{
     pacer::{Pacer, SLOT_REST_MS},
     planted::{Bug, planted},
     quota::Quota,
+    rounds::Round,
     router::Router,
 };
 
@@ -138,9 +139,10 @@ impl Engine {
             }
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
-                    state.suppression.record = record;
                     let (start_ms, row_us) = (record.activity_start_ms, record.activity_row_us);
                     state.activity_time = super::activity_time::ActivityTime::restored(start_ms, row_us);
+                    state.staging.restore(&record);
+                    state.suppression.restore_record(record);
                 }
             }
             (StateKey::Suppressed { connection, bucket }, value) => {
@@ -357,8 +359,13 @@ impl Engine {
         for (name, chunks) in std::mem::take(&mut self.restored.batches) {
             let Some(first) = chunks.values().next() else { continue };
             // In an account that is not configured nothing is sent: there is nothing to fence, and the record stays.
-            let Some(export) = self.restored.exports_by_name.get(&first.export).copied() else { continue };
-            let Some(connection) = self.connection_of_batch(header, export, first) else { continue };
+            let round = first.round;
+            let export = self.restored.exports_by_name.get(&first.export).copied();
+            let place = export.and_then(|export| Some((export, self.connection_of_batch(header, export, first)?)));
+            let Some((export, connection)) = place else {
+                round.into_iter().for_each(|round| self.condemn_anywhere(round.list));
+                continue;
+            };
             if first.given_up {
                 self.restore_ghost(name, export, connection, chunks);
                 continue;
@@ -393,7 +400,15 @@ impl Engine {
             let account = self.connection_mut(connection);
             (account.open_batches, account.open_rows) = (account.open_batches + 1, account.open_rows + rows.len() as u64);
             self.export_mut(export).rows_open += rows.len() as u64;
-            let stage = match operation {
+            if let Some(round) = round {
+                self.connection_mut(connection).staging.serves(round.list);
+            }
+            let round = round.map(|round| Round::new(round.list, round.step, true));
+            let sends = match &round {
+                Some(Round { step: RoundStep::Import, .. }) => crate::model::batch::Operation::Import,
+                Some(_) | None => operation,
+            };
+            let stage = match sends {
                 // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
                 crate::model::batch::Operation::Import if self.is_nameless(connection) => {
                     Stage::clearing(self.first_call_at, false)
@@ -416,19 +431,22 @@ impl Engine {
                 rows,
                 import: None,
                 ids,
+                round,
                 stage,
                 opened_at,
                 counted_at: opened_at,
                 reason: crate::model::batch::CutReason::Again,
                 not_before: self.first_call_at,
                 restored: true,
-                repeated: operation == crate::model::batch::Operation::Remove,
+                repeated: sends == crate::model::batch::Operation::Remove,
                 parks_at: None,
                 given_up: false,
                 haunted: BTreeSet::new(),
                 cannot_add: 0,
                 vendor_ms: 0,
                 reads_first: None,
+                seen: None,
+                recorded: true,
                 carried,
             };
             self.batches.insert(number, batch);
@@ -477,6 +495,11 @@ impl Engine {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let moves = self.exports.iter().any(|export| export.moving.is_some());
-        !moves && self.journal.waiting == 0 && self.batches.is_empty() && self.acks.unsettled() == 0 && self.journal.is_empty()
+        !moves
+            && self.journal.waiting == 0
+            && self.batches.is_empty()
+            && self.acks.unsettled() == 0
+            && self.journal.is_empty()
+            && !self.deletes_lists()
     }
 }

@@ -17,6 +17,7 @@ use super::{
     planted::{Bug, planted},
     quota::{Charge, NoCall},
     removal::Finding,
+    staging::PoolCall,
 };
 
 /// What a call is for.
@@ -46,6 +47,10 @@ pub(super) enum Purpose {
     CreateList(ExportId),
     /// Pages through the members that an export's list had before.
     ReadExisting(ExportId),
+    /// Makes, counts or deletes staging lists.
+    Pool(ConnectionId, PoolCall),
+    /// Looks whether a round's contacts have left.
+    Check(u64),
 }
 
 /// A call under way.
@@ -164,6 +169,7 @@ impl Engine {
         }
         let stopping = self.drain.is_some();
         self.follow(now);
+        self.check_rounds(now);
         if !stopping {
             self.post_batches(now);
             for export in self.export_ids() {
@@ -171,6 +177,7 @@ impl Engine {
                 self.read_existing(now, export);
                 self.find_ids(now, export);
             }
+            self.keep_pools(now);
             self.read_suppressed(now);
         }
     }
@@ -204,17 +211,25 @@ impl Engine {
                     continue;
                 }
             }
+            if !self.round_may_leave(now, number) {
+                continue;
+            }
             let Some(permit) = self.permit(now, connection, LANE_CALLS) else { continue };
             let vendor_now = self.vendor_now(self.export(export).application, now);
             let Some(batch) = self.batches.get_mut(&number) else { continue };
             // Its rows move now, whenever it was cut.
             let (rows, counted_at) = (batch.rows.len() as u64, std::mem::replace(&mut batch.counted_at, vendor_now));
             self.exports[usize::from(export.0)].hourly.count_again(counted_at, vendor_now, rows);
-            batch.stage = Stage::Posting;
-            let request = match &batch.import {
-                Some(rows) => Request::Import { name: batch.name.clone(), lists: vec![batch.list], rows: rows.clone() },
-                None => Request::Remove { source: RemovalSource::Contacts(batch.ids.clone()), targets: vec![batch.list] },
+            let Some(batch) = self.batches.get(&number) else { continue };
+            let request = match (&batch.import, &batch.round) {
+                (_, Some(round)) => self.round_request(batch, round),
+                (Some(rows), None) => Request::Import { name: batch.name.clone(), lists: vec![batch.list], rows: rows.clone() },
+                (None, None) => Request::Remove { source: RemovalSource::Contacts(batch.ids.clone()), targets: vec![batch.list] },
             };
+            self.round_leaves(number);
+            if let Some(batch) = self.batches.get_mut(&number) {
+                batch.stage = Stage::Posting;
+            }
             self.call(now, connection, permit, request, Purpose::Post(number));
         }
     }
@@ -277,7 +292,7 @@ impl Engine {
                 }
                 self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUp(export, slot, sequence));
             }
-            Finding::Idle | Finding::Scanning { .. } | Finding::LookingUp { .. } => {}
+            Finding::Idle | Finding::Scanning { .. } | Finding::LookingUp { .. } | Finding::Staging { .. } => {}
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Waiting {
     pub sequence: u64,
     /// Bytes that it is accounted with.
     pub bytes: usize,
+    /// A removal whose address the vendor did not import into a staging list.
+    pub unstaged: bool,
 }
 
 impl Waiting {
@@ -62,6 +64,7 @@ impl Waiting {
             touched: SmallVec::new(),
             sequence: 0,
             bytes: 0,
+            unstaged: false,
         }
     }
 }

@@ -68,7 +68,7 @@ impl Engine {
             .filter_map(|(operation, contacts)| {
                 let group = Group { export, operation };
                 let waiting_seconds = self.waited_seconds(now, group);
-                let calls = self.calls_of(group);
+                let calls = self.calls_of(now, group);
                 let standing = match self.judge(now, group) {
                     _ if self.connections[usize::from(state.connection.0)].gated => Standing::Vendor,
                     Verdict::Goes(..) => Standing::Goes,

@@ -9,6 +9,7 @@ use crate::model::{
     call::{CallKind, Disposition},
     catalog::{ApplicationId, ConnectionId, ExportId, RemovalStrategy},
     event::{ChangeKind, DecodeFault},
+    named,
     time::UnixMillis,
 };
 
@@ -171,8 +172,35 @@ pub enum Event {
         contacts: u64,
         /// What it costs in calls, and what the dearer way would.
         calls: u64,
-        /// What the next cheapest way would cost; `None` if no other is allowed.
-        calls_other: Option<u64>,
+        /// The next cheapest way and what it would cost; `None` if no other is allowed.
+        other: Option<(RemovalStrategy, u64)>,
+    },
+    /// A removal by a staging list ended.
+    RoundEnded {
+        /// Its export.
+        export: ExportId,
+        /// How many contacts it had.
+        contacts: u32,
+        /// How.
+        end: RoundEnd,
+        /// Its contacts left the target and the staging list in two removals.
+        in_two: bool,
+    },
+    /// The pool of staging lists changed.
+    StagingList {
+        /// Its connection.
+        connection: ConnectionId,
+        /// The number in the list's name.
+        number: u8,
+        /// How.
+        change: StagingListChange,
+    },
+    /// It is known now whether a removal may name its source among its targets.
+    RemovesFromSource {
+        /// The connection.
+        connection: ConnectionId,
+        /// Contacts leave both; otherwise rounds end with two removals.
+        removes: bool,
     },
     /// An answer came for a call that this term does not know, or knows no more: recorded and ignored.
     LateAnswer {
@@ -261,6 +289,36 @@ pub enum Event {
         /// From the hand-over to the shell until the confirmation.
         took_ms: u64,
     },
+}
+
+named! {
+    /// How a removal by a staging list ended.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum RoundEnd {
+        /// Its contacts have left the target.
+        Applied = "applied",
+        /// It was not sent, because somebody in it must not be imported.
+        TakenBack = "taken_back",
+        /// The vendor imported nobody of it: they leave another way.
+        NobodyStaged = "nobody_staged",
+        /// What it did is not certain: its contacts are decided anew.
+        Failed = "failed",
+        /// It was begun by another term, and followed to its end.
+        Followed = "followed",
+    }
+}
+
+named! {
+    /// What became of a staging list.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum StagingListChange {
+        /// It was made, or found.
+        Made = "made",
+        /// Somebody may be on it: it is to be deleted.
+        Condemned = "condemned",
+        /// It was deleted.
+        Deleted = "deleted",
+    }
 }
 
 /// What became of records.

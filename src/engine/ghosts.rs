@@ -214,8 +214,8 @@ impl Engine {
 
     /// The first import of each connection tells whether the names of files come back.
     pub(super) fn check_name(&mut self, id: ConnectionId, activity: &Activity) {
-        let record = self.connections[usize::from(id.0)].suppression.record;
-        let echoed = match (&activity.source_file_name, record.names_echoed) {
+        let names_echoed = self.connections[usize::from(id.0)].suppression.record.names_echoed;
+        let echoed = match (&activity.source_file_name, names_echoed) {
             (Some(_), Some(true)) | (None, Some(_)) => return,
             (Some(_), Some(false) | None) => true,
             // The first readings of a fresh activity may lack more than this.

@@ -26,6 +26,7 @@ use super::{
     membership::{Known, MemberId},
     output::{Commit, CommitId},
     planted::{Bug, planted},
+    rounds::Round,
 };
 
 /// Hash of a row that nobody knows: what is at the vendor is uncertain.
@@ -52,6 +53,8 @@ struct UnderWay {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     next_commit: u64,
+    /// Transactions that were confirmed.
+    confirmed: u64,
     under_way: Option<UnderWay>,
     committed_at: Mono,
     /// Members whose records are due.
@@ -78,6 +81,16 @@ impl Journal {
     /// Whether nothing is to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.dirty.is_empty() && self.letters.is_empty() && !self.moved
+    }
+
+    /// Transactions of this term that were handed over, and how many of them were confirmed.
+    pub(super) const fn commits_begun(&self) -> u64 {
+        self.next_commit
+    }
+
+    /// See [`Self::commits_begun`].
+    pub(super) const fn commits_confirmed(&self) -> u64 {
+        self.confirmed
     }
 
     /// Members whose records are due.
@@ -143,7 +156,9 @@ impl Engine {
 
     fn works_on_in_drain(&self) -> bool {
         self.batches.values().any(|batch| match batch.stage {
-            Stage::Running { .. } | Stage::Posting | Stage::Looking(_) | Stage::Clearing { .. } => !batch.restored,
+            Stage::Running { .. } | Stage::Posting | Stage::Looking(_) | Stage::Clearing { .. } | Stage::Checking(_) => {
+                !batch.restored
+            }
             Stage::Opening | Stage::Committing(_) | Stage::Ready | Stage::Ended(_) => false,
         })
     }
@@ -164,6 +179,7 @@ impl Engine {
             }
             if let Some(batch) = self.batches.get_mut(&number) {
                 batch.stage = Stage::Committing(commit);
+                batch.recorded = true;
             }
         }
         changes.append(&mut self.journal.ready);
@@ -250,6 +266,7 @@ impl Engine {
         let Some(under_way) = self.journal.under_way.take() else { return };
         assert!(under_way.commit == commit, "transactions are confirmed in order");
         self.journal.committed_at = now.mono;
+        self.journal.confirmed = commit.0 + 1;
         self.lease_until = self.lease_until.max(began.plus_ms(LEASE_MS));
         for (index, record) in under_way.ledgers {
             self.applications[index].quota.reserved(record);
@@ -269,7 +286,9 @@ impl Engine {
     pub(super) fn batch_records(&self, batch: &Batch, given_up: bool, changes: &mut Vec<StateChange>) {
         let members = &self.export(batch.export).members;
         let chunks = count(batch.rows.len().div_ceil(BATCH_CHUNK_ROWS));
-        for (chunk, rows) in batch.rows.chunks(BATCH_CHUNK_ROWS).enumerate() {
+        // A round's next step is told by the first part.
+        let parts = if batch.recorded && batch.round.is_some() && !given_up { 1 } else { usize::MAX };
+        for (chunk, rows) in batch.rows.chunks(BATCH_CHUNK_ROWS).enumerate().take(parts) {
             let rows = rows.iter().enumerate().map(|(index, row)| {
                 let contact = members.contact(row.slot);
                 let owner = members.member_if(contact.owner);
@@ -289,6 +308,7 @@ impl Engine {
                 given_up,
                 rows: rows.collect(),
                 connection: self.catalog.connection(batch.connection).name.clone(),
+                round: batch.round.as_ref().map(Round::record),
             };
             let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };
             changes.push(StateChange { key, value: Some(StateValue::Batch(value)) });

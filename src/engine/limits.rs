@@ -92,6 +92,17 @@ pub const SUPPRESSION_LOOK_UP_MS: i64 = 7 * 86_400_000;
 /// Deleted and unsubscribed contacts that are kept of a connection, about 25 bytes each: imports are held above.
 pub const SUPPRESSED_MAX: usize = 2_000_000;
 
+/// The same for staging lists, whose contacts nobody asked to import.
+pub const STAGING_FRESH_MS: u64 = 300_000;
+/// Staging lists of one connection.
+pub const STAGING_LISTS_MAX: usize = 50;
+/// Where the vendor makes no more lists, it is asked again after this long.
+pub const STAGING_RETRY_MS: u64 = 3_600_000;
+/// After so many rounds that failed one after the other, removals go another way for [`ROUNDS_PAUSE_MS`].
+pub const ROUNDS_FAILED_MAX: u32 = 3;
+/// See [`ROUNDS_FAILED_MAX`].
+pub const ROUNDS_PAUSE_MS: u64 = 900_000;
+
 /// Rows of batches that were given up, kept until the vendor would show them no more: the oldest batches go above.
 pub const GIVEN_UP_ROWS_MAX: usize = 200_000;
 

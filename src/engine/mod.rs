@@ -44,8 +44,10 @@ mod price;
 mod quota;
 mod removal;
 mod removed;
+mod rounds;
 mod route;
 mod router;
+mod staging;
 mod suppression;
 mod view;
 
@@ -116,6 +118,8 @@ pub struct Engine {
     /// Requests of earlier terms may still be under way before this instant.
     first_call_at: Mono,
     sequence: u64,
+    /// Erasures that were read in this term.
+    erasures: u64,
     counts: RecordCounts,
     paused: Option<PauseReason>,
     held: Option<HoldReason>,
@@ -167,6 +171,7 @@ struct ConnectionState {
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
+    staging: staging::Staging,
     /// When its activities are looked through for batches that were given up.
     ghosts_at: Mono,
     /// Rows in them.
@@ -197,6 +202,7 @@ struct ExportState {
     removals: Removals,
     suppressed: suppression::SuppressedAdds,
     finding: Finding,
+    rounds: rounds::Rounds,
     list: Option<ListId>,
     list_call: bool,
     /// Its name was looked for and not found: the next call creates it.
@@ -252,6 +258,7 @@ impl Engine {
             lease_until: Mono(0),
             first_call_at: Mono(0),
             sequence: 0,
+            erasures: 0,
             counts: RecordCounts::default(),
             paused: None,
             held: None,
@@ -399,6 +406,7 @@ impl ConnectionState {
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
+            staging: staging::Staging::default(),
             ghosts_at: Mono(0),
             open_rows: 0,
             activity_time: activity_time::ActivityTime::default(),
@@ -422,6 +430,7 @@ impl ExportState {
             removals: Removals::default(),
             suppressed: suppression::SuppressedAdds::default(),
             finding: Finding::Idle,
+            rounds: rounds::Rounds::default(),
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),
                 crate::model::catalog::ListRef::Named { .. } => None,

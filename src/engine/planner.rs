@@ -64,6 +64,7 @@ impl Engine {
         }
         let mut ready: Vec<(f64, Group, CutReason)> = Vec::new();
         for export in may_cut {
+            self.go_on_removing(now, export);
             for operation in [Operation::Import, Operation::Remove] {
                 let group = Group { export, operation };
                 if let Some((worth, reason)) = self.goes(now, group) {
@@ -81,6 +82,20 @@ impl Engine {
                     ready.swap_remove(best);
                 }
             }
+        }
+    }
+
+    /// Removals that were decided go on as ids are found and staging lists become free.
+    fn go_on_removing(&mut self, now: Now, export: ExportId) {
+        let many = self.export(export).removals.found.live >= REMOVAL_IDS_MAX;
+        match self.export(export).finding {
+            // Nothing leaves the list while it is paged through: a page that shifts could hide a member.
+            Finding::Idle | Finding::Scanning { .. } => return,
+            Finding::LookingUp { .. } => {}
+            Finding::Staging { .. } => self.cut_rounds(now, export),
+        }
+        if many {
+            self.cut_removals(now, export);
         }
     }
 
@@ -145,10 +160,10 @@ impl Engine {
     }
 
     /// Calls that sending a group now would add.
-    pub(super) fn calls_of(&self, group: Group) -> f64 {
+    pub(super) fn calls_of(&self, now: Now, group: Group) -> f64 {
         match group.operation {
             Operation::Import => 1.0,
-            Operation::Remove => self.removal_calls(group.export),
+            Operation::Remove => self.removal_calls(now, group.export),
         }
     }
 
@@ -171,7 +186,7 @@ impl Engine {
             }
         };
         let weight = f64::from(self.catalog.export(group.export).weight);
-        let (waited_s, calls) = (self.waited_seconds(now, group), self.calls_of(group));
+        let (waited_s, calls) = (self.waited_seconds(now, group), self.calls_of(now, group));
         let worth = waited_s / calls;
         if let Some(reason) = full {
             return Verdict::Goes(reason, worth);
@@ -183,7 +198,7 @@ impl Engine {
         let key = &self.applications[usize::from(state.application.0)];
         let price = &key.price;
         // Waiting saves none of the calls that look each address up: it only keeps them for others.
-        let each = group.operation == Operation::Remove && self.looks_up_each(group.export) && key.affords(now, calls);
+        let each = group.operation == Operation::Remove && self.looks_up_each(now, group.export) && key.affords(now, calls);
         if worth >= price.waiting_seconds || each {
             return Verdict::Goes(CutReason::Price, worth);
         }
@@ -305,13 +320,14 @@ impl Engine {
                 | Stage::Posting
                 | Stage::Looking(_)
                 | Stage::Clearing { .. }
+                | Stage::Checking(_)
                 | Stage::Ended(_) => {}
             }
         }
     }
 
     /// Rows that the hourly ceiling still allows.
-    fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
+    pub(super) fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
         usize::try_from(max.saturating_sub(self.rows_last_hour(now, export))).unwrap_or(usize::MAX)
     }
@@ -361,7 +377,7 @@ impl Engine {
             has_last_name: lines.iter().any(|(_, row)| row.last_name.is_some()),
             rows: Arc::from(lines),
         };
-        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), reason };
+        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), round: None, reason };
         self.open_batch(now, list, cut);
         true
     }
@@ -416,7 +432,8 @@ impl Engine {
                 return;
             }
             let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Price };
-            self.open_batch(now, list, Cut { export, operation: Operation::Remove, rows, import: None, ids, reason });
+            let cut = Cut { export, operation: Operation::Remove, rows, import: None, ids, round: None, reason };
+            self.open_batch(now, list, cut);
         }
     }
 

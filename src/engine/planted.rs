@@ -73,6 +73,10 @@ named! {
         ExistingMembersRemoved = "members from before are removed",
         /// Suppressed contacts are imported.
         SuppressedImported = "an opt-out is imported",
+        /// Suppressed contacts are imported into staging lists.
+        SuppressedStaged = "an opt-out is staged",
+        /// A staging list is used again whoever is on it.
+        StagingListUnread = "a staging list is used again without a look",
         /// A contact's id stays with a slot that serves another address.
         IdOfAnother = "a contact's id stays with its slot",
         /// A refusal tells whose address it was.

@@ -90,6 +90,7 @@ impl Engine {
                 | Stage::Committing(_)
                 | Stage::Ready
                 | Stage::Posting
+                | Stage::Checking(_)
                 | Stage::Ended(_) => {}
             }
         }

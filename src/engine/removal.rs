@@ -1,5 +1,6 @@
-//! Removals need contact ids, and the vendor takes no addresses: look each address up, or page through the list once,
-//! whichever costs fewer calls. (Staging lists are a third way; the strategy's place is [`RemovalStrategy`].)
+//! Removals need contact ids or a list, and the vendor takes no addresses: look each address up, page through the list
+//! once, or import the addresses into a staging list (`rounds`), whichever costs the fewest calls. A removal whose contact
+//! id is known already goes by itself.
 
 use crate::model::{
     ContactId, Text,
@@ -32,39 +33,65 @@ pub(super) enum Finding {
     },
     /// Addresses are looked up one by one, up to this sequence.
     LookingUp { upto: u64, under_way: bool },
+    /// Rounds are cut of the removals up to this sequence, as staging lists become free.
+    Staging { upto: u64 },
+}
+
+/// What the ways of a set of removals depend on.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    /// Contacts that are to leave, and members that the list has.
+    contacts: u64,
+    members: u64,
+    /// Contacts of one round.
+    round_rows_max: u64,
+    /// Calls before the first round: suppressed contacts to be read, lists to be made or counted.
+    before_rounds: u64,
+}
+
+/// What each way costs in calls, beside the polls that all of them need. A round is an import and a removal, and the rounds
+/// that go together share one poll more, because they have two activities one after the other.
+fn costs(load: Load) -> [(RemovalStrategy, u64); 3] {
+    let removals = load.contacts.div_ceil(REMOVAL_IDS_MAX as u64);
+    let rounds = load.contacts.div_ceil(load.round_rows_max.max(1));
+    [
+        (RemovalStrategy::LookUp, load.contacts + removals),
+        (RemovalStrategy::Scan, load.members.div_ceil(PAGE_CONTACTS) + removals),
+        (RemovalStrategy::StagingList, 2 * rounds + 1 + load.before_rounds),
+    ]
 }
 
 impl Engine {
-    /// Chooses the cheapest allowed way to find the ids of all removals that wait without one.
+    /// Chooses the cheapest allowed way for all removals that wait without a contact id.
     pub(super) fn begin_finding(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
         let contacts = state.removals.unfound.live as u64;
         if contacts == 0 {
             return;
         }
-        let costs = self.costs(export);
-        let (calls, strategy) = costs.first().copied().unwrap_or((contacts, RemovalStrategy::LookUp));
-        let calls_other = costs.get(1).map(|(calls, _)| *calls);
-        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, calls_other });
-        let upto = self.sequence;
-        self.export_mut(export).finding = match strategy {
-            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
-            RemovalStrategy::Scan | RemovalStrategy::StagingList => {
-                Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono }
-            }
-        };
-        self.wake_at(now.mono);
+        let allowed = &self.catalog.export(export).removal_strategies;
+        let paused = state.rounds.paused_until(now).or(self.staging(state.connection).blocked_until(now));
+        let stages = allowed.contains(&RemovalStrategy::StagingList)
+            && !self.suppression_is_full(export)
+            && self.some_may_be_staged(export);
+        match paused.filter(|_| stages) {
+            None => self.choose(now, export, stages, self.sequence, contacts),
+            // Rounds that fail, or have no list, are no reason to do what the operator has not allowed.
+            Some(until) if allowed.len() == 1 => self.wake_at(until),
+            Some(_) => self.choose(now, export, false, self.sequence, contacts),
+        }
     }
 
     /// Calls that it takes to remove whoever of an export waits for it, in the cheapest way.
-    pub(super) fn removal_calls(&self, export: ExportId) -> f64 {
+    pub(super) fn removal_calls(&self, now: Now, export: ExportId) -> f64 {
         let state = self.export(export);
         let found = state.removals.found.live.div_ceil(REMOVAL_IDS_MAX);
         let contacts = state.removals.unfound.live as u64;
         if contacts == 0 {
             return found.max(1) as f64;
         }
-        (self.costs(export).first().map_or(contacts, |(calls, _)| *calls) as f64) + found as f64
+        let ways = self.ways(now, export, self.stages(now, export), contacts);
+        ways.first().map_or(contacts, |(_, calls)| *calls) as f64 + found as f64
     }
 
     /// Calls that one flush of many removals of an export adds; `None` when each of them costs calls of its own.
@@ -74,27 +101,60 @@ impl Engine {
     }
 
     /// Whether each address of an export that waits to be removed would be looked up.
-    pub(super) fn looks_up_each(&self, export: ExportId) -> bool {
-        self.costs(export).first().is_some_and(|(_, strategy)| *strategy == RemovalStrategy::LookUp)
+    pub(super) fn looks_up_each(&self, now: Now, export: ExportId) -> bool {
+        let contacts = self.export(export).removals.unfound.live as u64;
+        let ways = self.ways(now, export, self.stages(now, export), contacts);
+        contacts > 0 && ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
     }
 
-    /// The ways that are allowed for removals without a contact id, and what they cost in calls, the cheapest first.
-    fn costs(&self, export: ExportId) -> Vec<(u64, RemovalStrategy)> {
+    /// Whether staging lists may be used for an export now.
+    fn stages(&self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
-        let contacts = state.removals.unfound.live as u64;
-        let removals = contacts.div_ceil(REMOVAL_IDS_MAX as u64);
-        let members = state.members.on_list().max(contacts).max(state.members_shown);
         let allowed = &self.catalog.export(export).removal_strategies;
-        let mut costs: Vec<(u64, RemovalStrategy)> = allowed
-            .iter()
-            .filter_map(|strategy| match strategy {
-                RemovalStrategy::LookUp => Some((contacts + removals, RemovalStrategy::LookUp)),
-                RemovalStrategy::Scan => Some((members.div_ceil(PAGE_CONTACTS) + removals, RemovalStrategy::Scan)),
-                RemovalStrategy::StagingList => None,
-            })
-            .collect();
-        costs.sort_by_key(|(calls, _)| *calls);
-        costs
+        let paused = state.rounds.paused_until(now).or(self.staging(state.connection).blocked_until(now));
+        allowed.contains(&RemovalStrategy::StagingList) && !self.suppression_is_full(export) && paused.is_none()
+    }
+
+    /// The same for those up to a sequence, none of which may go by a staging list: by looks where no other way is allowed,
+    /// because an erasure, say, must not wait for ever.
+    pub(super) fn find_unstaged(&mut self, now: Now, export: ExportId, upto: u64, contacts: u64) {
+        self.choose(now, export, false, upto, contacts);
+    }
+
+    /// What each way costs that so many contacts may leave by now, the cheapest first.
+    pub(super) fn ways(&self, now: Now, export: ExportId, stages: bool, contacts: u64) -> Vec<(RemovalStrategy, u64)> {
+        let state = self.export(export);
+        let round_rows_max = state.rounds.rows_max() as u64;
+        let reads = u64::from(self.reads_before_staging(now, export));
+        let lists = self.staging(state.connection).calls_for(contacts.div_ceil(round_rows_max));
+        let members = state.members.on_list().max(contacts).max(state.members_shown);
+        let load = Load { contacts, members, round_rows_max, before_rounds: reads + lists };
+        let allowed = &self.catalog.export(export).removal_strategies;
+        let may = |strategy: RemovalStrategy| match strategy {
+            RemovalStrategy::StagingList => stages && allowed.contains(&strategy),
+            RemovalStrategy::LookUp | RemovalStrategy::Scan => allowed.contains(&strategy),
+        };
+        let [look_up, scan, staging] = costs(load);
+        let mut ways: Vec<(RemovalStrategy, u64)> =
+            [look_up, scan, staging].into_iter().filter(|(strategy, _)| may(*strategy)).collect();
+        ways.sort_by_key(|(_, calls)| *calls);
+        if ways.is_empty() { vec![look_up] } else { ways }
+    }
+
+    fn choose(&mut self, now: Now, export: ExportId, stages: bool, upto: u64, contacts: u64) {
+        let ways = self.ways(now, export, stages, contacts);
+        let Some((strategy, calls)) = ways.first().copied() else { return };
+        let other = ways.get(1).copied();
+        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, other });
+        self.export_mut(export).finding = match strategy {
+            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
+            RemovalStrategy::Scan => Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono },
+            RemovalStrategy::StagingList => Finding::Staging { upto },
+        };
+        if let Finding::Staging { .. } = self.export(export).finding {
+            self.cut_rounds(now, export);
+        }
+        self.wake_at(now.mono);
     }
 
     /// A page of the list.
@@ -213,5 +273,22 @@ impl Engine {
             waiting.not_before = Some(now.mono.plus_ms(index_lag_ms - age_ms));
             self.put_waiting(export, slot, waiting);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(contacts: u64, members: u64, before_rounds: u64) -> [u64; 3] {
+        costs(Load { contacts, members, round_rows_max: 39_999, before_rounds }).map(|(_, calls)| calls)
+    }
+
+    #[test]
+    fn each_way_costs_what_its_calls_are() {
+        assert_eq!(calls(1, 2_000_000, 0), [2, 4_001, 3]);
+        assert_eq!(calls(3, 100, 0), [4, 2, 3]);
+        assert_eq!(calls(1_000, 2_000_000, 2), [1_002, 4_002, 5]);
+        assert_eq!(calls(1_000_000, 2_000_000, 27), [1_002_000, 6_000, 80]);
     }
 }

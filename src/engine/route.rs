@@ -196,6 +196,7 @@ impl Engine {
     }
 
     fn erase(&mut self, arrival: Arrival, profile: &Text) {
+        self.erasures += 1;
         if arrival.token.is_some() {
             self.counts.erasures += 1;
         } else {

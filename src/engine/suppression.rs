@@ -23,7 +23,7 @@ use super::{
     calls::Purpose,
     event::HoldReason,
     limits::{
-        LANE_CALLS, SUPPRESSED_MAX, SUPPRESSION_ACCOUNT_MS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS,
+        LANE_CALLS, STAGING_FRESH_MS, SUPPRESSED_MAX, SUPPRESSION_ACCOUNT_MS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS,
         SUPPRESSION_LOOK_UP_MS, SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
     },
     membership::{ContactSlot, Known},
@@ -45,6 +45,8 @@ struct Reading {
 pub(super) struct Suppression {
     /// Hash of the address, and when the vendor showed it as suppressed last, by its clock.
     shown_at: BTreeMap<u64, UnixMillis>,
+    /// Contacts that were found to be among them.
+    found: u64,
     /// Parts whose record is due.
     dirty: BTreeSet<u8>,
     pub(super) record: ConnectionRecord,
@@ -55,6 +57,10 @@ pub(super) struct Suppression {
     /// A complete reading of this term serves imports that leave before this instant. Not by the wall clock: a term
     /// that begins reads on first.
     fresh_until: Mono,
+    /// When the last complete reading of this term began.
+    read_at: Option<Mono>,
+    /// What the state says of when they were read: what was read since is written when a reading is complete.
+    written_read_at: Option<UnixMillis>,
     /// Imports wait for a fresh reading.
     needed: bool,
     /// An activity told of contacts that cannot join: read on, however fresh the set is.
@@ -62,6 +68,13 @@ pub(super) struct Suppression {
     /// The account has more of them than are kept.
     full: bool,
     looking_up: bool,
+}
+
+/// What is known of the contacts that must not be imported: while it is the same, a batch need not be looked through again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    suppressed: u64,
+    erased: u64,
 }
 
 const fn bucket_of(hash: u64) -> u8 {
@@ -87,7 +100,9 @@ impl Suppression {
     /// True when it was not among them.
     fn insert(&mut self, hash: u64, at: UnixMillis) -> bool {
         self.dirty.insert(bucket_of(hash));
-        self.shown_at.insert(hash, at).is_none()
+        let fresh = self.shown_at.insert(hash, at).is_none();
+        self.found += u64::from(fresh);
+        fresh
     }
 
     /// What the state says of one part.
@@ -99,9 +114,19 @@ impl Suppression {
         self.shown_at.extend(record.contacts.into_iter().filter(|(hash, _)| bucket_of(*hash) == bucket));
     }
 
+    /// What the state says of the connection.
+    pub(super) fn restore_record(&mut self, record: ConnectionRecord) {
+        self.written_read_at = record.suppressed_read_at;
+        self.record = record;
+    }
+
     /// Whether what an activity told of is explained as far as it can be, after the reading of this number.
     pub(super) fn has_read(&self, number: u64) -> bool {
         self.completed >= number || self.full
+    }
+
+    fn is_fresh_for_staging(&self, now: Now) -> bool {
+        !self.full && self.read_at.is_some_and(|at| now.mono < at.plus_ms(STAGING_FRESH_MS))
     }
 
     /// Asks for a reading that begins after now; its number.
@@ -131,17 +156,20 @@ impl Suppression {
     /// Appends the records that are due.
     pub(super) fn records(&mut self, connection: &Text, changes: &mut Vec<StateChange>) {
         // A reading is written once it is complete: each of its pages would write nearly every part again.
-        if self.reading.is_some() {
-            return;
-        }
-        for bucket in std::mem::take(&mut self.dirty) {
-            let contacts: Vec<_> = self.shown_at.range(hashes_of(bucket)).map(|(hash, at)| (*hash, *at)).collect();
-            let value = (!contacts.is_empty()).then_some(StateValue::Suppressed(SuppressedBucket { contacts }));
-            changes.push(StateChange { key: StateKey::Suppressed { connection: connection.clone(), bucket }, value });
+        if self.reading.is_none() {
+            for bucket in std::mem::take(&mut self.dirty) {
+                let contacts: Vec<_> = self.shown_at.range(hashes_of(bucket)).map(|(hash, at)| (*hash, *at)).collect();
+                let value = (!contacts.is_empty()).then_some(StateValue::Suppressed(SuppressedBucket { contacts }));
+                changes.push(StateChange { key: StateKey::Suppressed { connection: connection.clone(), bucket }, value });
+            }
+            self.written_read_at = self.record.suppressed_read_at;
         }
         if std::mem::take(&mut self.record_due) {
+            // What else it says may not wait: a round goes with the record of its staging list.
+            self.record_due = self.written_read_at != self.record.suppressed_read_at;
+            let record = ConnectionRecord { suppressed_read_at: self.written_read_at, ..self.record.clone() };
             let key = StateKey::Connection { connection: connection.clone() };
-            changes.push(StateChange { key, value: Some(StateValue::Connection(self.record)) });
+            changes.push(StateChange { key, value: Some(StateValue::Connection(record)) });
         }
     }
 }
@@ -194,6 +222,9 @@ impl Engine {
             Known::Unknown { since } => since,
             Known::Off => return false,
         };
+        if planted(Bug::SuppressedStaged) {
+            return false;
+        }
         // An import of ours may have revived it after it was shown, and the vendor's index is late.
         let certain_from = at.plus_ms(i64::try_from(self.catalog.timing.index_lag_ms).unwrap_or(i64::MAX));
         self.suppressed_at(export, slot).is_some_and(|shown_at| shown_at > certain_from)
@@ -208,10 +239,41 @@ impl Engine {
         fresh
     }
 
+    /// What is known now of the contacts of an export's connection that must not be imported.
+    pub(super) fn suppression_seen(&self, export: ExportId) -> Seen {
+        Seen { suppressed: self.suppression(export).found, erased: self.erasures }
+    }
+
+    /// Whether a round's import may leave now; asks for a reading where it may not.
+    pub(super) fn may_stage(&mut self, now: Now, export: ExportId) -> bool {
+        let connection = self.export(export).connection;
+        let suppression = &mut self.connection_mut(connection).suppression;
+        let fresh = suppression.is_fresh_for_staging(now);
+        suppression.needed |= !fresh;
+        fresh
+    }
+
+    /// Whether a round must wait for a reading first, for what it costs.
+    pub(super) fn reads_before_staging(&self, now: Now, export: ExportId) -> bool {
+        !self.suppression(export).is_fresh_for_staging(now)
+    }
+
+    /// Whether the account has more suppressed contacts than are kept: nothing is imported then.
+    pub(super) fn suppression_is_full(&self, export: ExportId) -> bool {
+        self.suppression(export).full
+    }
+
     /// A batch that was cut and has not left: whom it would touch may have opted out meanwhile. True when it goes back.
     pub(super) fn takes_back(&mut self, now: Now, number: u64) -> bool {
         let Some(batch) = self.batches.get(&number).filter(|batch| batch.import.is_some()) else { return false };
+        let seen = self.suppression_seen(batch.export);
+        if batch.seen == Some(seen) {
+            return false;
+        }
         let touches = batch.rows.iter().any(|row| self.suppressed_at(batch.export, row.slot).is_some());
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.seen = Some(seen);
+        }
         match self.batches.get_mut(&number).filter(|_| touches) {
             // An earlier attempt may run: it is waited for, without a repeat.
             Some(batch) if batch.repeated => batch.stage = Stage::clearing(now.mono, false),
@@ -280,6 +342,7 @@ impl Engine {
             suppression.reading = None;
             suppression.completed += 1;
             suppression.fresh_until = asked_at.plus_ms(fresh_ms);
+            suppression.read_at = Some(asked_at);
             suppression.record.suppressed_read_at = Some(at);
             suppression.record_due = true;
             self.journal.moved = true;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Text, row::Row};
+use super::{ListId, Text, row::Row};
 
 /// What a batch does to its list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +25,29 @@ impl Operation {
             Self::Remove => "remove",
         }
     }
+}
+
+/// How far a removal by a staging list has come: which of its activities may have been started last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoundStep {
+    /// The addresses are imported into the staging list.
+    Import,
+    /// The staging list's members leave the target and the staging list in one removal.
+    RemoveBoth,
+    /// They leave the target alone.
+    RemoveTarget,
+    /// They leave the staging list.
+    Empty,
+}
+
+/// A removal by a staging list, as the state has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedRound {
+    /// The staging list.
+    pub list: ListId,
+    /// How far it has come.
+    pub step: RoundStep,
 }
 
 /// A batch's name: unique for all time, and the file name of an import without its ending, so that an activity

@@ -72,6 +72,16 @@ pub enum Request {
         /// Its name, at most 255 characters.
         name: Text,
     },
+    /// `GET /contact_lists?include_membership_count=all&limit=1000`: all lists of the account, with their counts.
+    Lists {
+        /// Where the page before ended.
+        cursor: Option<Cursor>,
+    },
+    /// `DELETE /contact_lists/{list_id}`: 202 with an activity.
+    DeleteList {
+        /// The list.
+        list: ListId,
+    },
 }
 
 impl Request {
@@ -85,7 +95,11 @@ impl Request {
             Self::ListMembers { .. } => CallKind::Scan,
             Self::LookUp { .. } => CallKind::LookUp,
             Self::Suppressed { .. } => CallKind::Suppression,
-            Self::FindList { .. } | Self::List { .. } | Self::CreateList { .. } => CallKind::Lists,
+            Self::FindList { .. }
+            | Self::List { .. }
+            | Self::CreateList { .. }
+            | Self::Lists { .. }
+            | Self::DeleteList { .. } => CallKind::Lists,
         }
     }
 }
@@ -106,7 +120,7 @@ pub enum CallKind {
     LookUp,
     /// Deleted and unsubscribed contacts.
     Suppression,
-    /// Finding, reading or creating lists.
+    /// Finding, reading, creating or deleting lists.
     Lists,
     /// The token endpoint.
     Token,

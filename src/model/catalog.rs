@@ -181,6 +181,9 @@ pub enum OnExit {
     Keep,
 }
 
+/// What the names of the staging lists of [`RemovalStrategy::StagingList`] begin with: no export's list has such a name.
+pub const STAGING_PREFIX: &str = "Listkeeper staging";
+
 /// A way to remove contacts, which the vendor takes by id or by list, never by address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

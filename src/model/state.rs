@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ContactId, ListId, Text,
-    batch::{BatchName, Operation},
+    batch::{BatchName, Operation, StagedRound},
     catalog::ClientIdHash,
     position::{NextOffset, PartitionId, Position},
     row::Row,
@@ -247,6 +247,8 @@ pub struct BatchChunk {
     pub rows: Vec<BatchContact>,
     /// The name of the connection that it was sent through; empty in records of versions that did not write it.
     pub connection: Text,
+    /// For a removal by a staging list: which, and how far it has come. The part of number 0 has the newest.
+    pub round: Option<StagedRound>,
 }
 
 /// A contact in an open batch.
@@ -287,7 +289,7 @@ pub struct ExportRecord {
 }
 
 /// What was read and found out of a connection so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConnectionRecord {
     /// When the last complete reading of the deleted and unsubscribed contacts began, by the vendor's clock.
     pub suppressed_read_at: Option<UnixMillis>,
@@ -297,6 +299,21 @@ pub struct ConnectionRecord {
     pub activity_start_ms: u64,
     /// And microseconds for each row.
     pub activity_row_us: u64,
+    /// Whether contacts leave both lists when a removal names its source among its targets, once one told.
+    pub removes_from_source: Option<bool>,
+    /// The staging lists that were made in it.
+    pub staging_lists: Vec<StagingListRecord>,
+}
+
+/// A list of our own that removals use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagingListRecord {
+    /// Its id.
+    pub list: ListId,
+    /// The number in its name.
+    pub number: u8,
+    /// Nobody knows any more who is on it, or who will be: it is deleted and used no more.
+    pub condemned: bool,
 }
 
 /// Contacts of one connection that are deleted or have unsubscribed.

@@ -3,7 +3,7 @@
 
 use crate::engine::{
     Event,
-    event::{CallResult, HoldReason},
+    event::{CallResult, HoldReason, RoundEnd, StagingListChange},
 };
 use crate::model::{activity::ActivityState, batch::CutReason, call::CallKind, catalog::RemovalStrategy, named};
 
@@ -39,6 +39,26 @@ named! {
         LookUp = "look_up",
         /// A list was paged through for its contacts' ids.
         Scan = "scan",
+        /// A removal by a staging list was applied.
+        StagingRoundApplied = "staging_round_applied",
+        /// A removal by a staging list that an earlier term had begun was followed to its end.
+        StagingRoundFollowed = "staging_round_followed",
+        /// A removal by a staging list was not sent, because somebody in it must not be imported.
+        StagingRoundTakenBack = "staging_round_taken_back",
+        /// The vendor imported nobody into a staging list.
+        NobodyStaged = "nobody_staged",
+        /// A removal by a staging list was not certain to have worked.
+        StagingRoundFailed = "staging_round_failed",
+        /// Contacts left the target and the staging list in two removals.
+        StagingInTwoRemovals = "staging_in_two_removals",
+        /// A removal was found to take contacts off its source too.
+        RemovesFromSource = "removes_from_source",
+        /// A removal was found not to do that.
+        RemovesNotFromSource = "removes_not_from_source",
+        /// The counts of all lists were read, to use staging lists again.
+        StagingListsCounted = "staging_lists_counted",
+        /// A staging list on which somebody might be was deleted.
+        StagingListDeleted = "staging_list_deleted",
         /// An import joined contacts to a list that the vendor's index shows only later.
         IndexLagged = "index_lagged",
         /// A list was created.
@@ -143,6 +163,19 @@ impl Reached {
                 RemovalStrategy::Scan => self.mark(Sometimes::Scan),
                 RemovalStrategy::StagingList => {}
             },
+            Event::RoundEnded { end, in_two, .. } => {
+                self.mark(match end {
+                    RoundEnd::Applied if *in_two => Sometimes::StagingInTwoRemovals,
+                    RoundEnd::Applied => Sometimes::StagingRoundApplied,
+                    RoundEnd::TakenBack => Sometimes::StagingRoundTakenBack,
+                    RoundEnd::NobodyStaged => Sometimes::NobodyStaged,
+                    RoundEnd::Failed => Sometimes::StagingRoundFailed,
+                    RoundEnd::Followed => Sometimes::StagingRoundFollowed,
+                });
+            }
+            Event::RemovesFromSource { removes: true, .. } => self.mark(Sometimes::RemovesFromSource),
+            Event::RemovesFromSource { removes: false, .. } => self.mark(Sometimes::RemovesNotFromSource),
+            Event::StagingList { change: StagingListChange::Deleted, .. } => self.mark(Sometimes::StagingListDeleted),
             Event::BatchFound { .. } => self.mark(Sometimes::BatchFoundByName),
             Event::BatchGivenUp { .. } => self.mark(Sometimes::BatchGivenUp),
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
@@ -152,6 +185,7 @@ impl Reached {
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),
             Event::BatchCut { .. }
             | Event::LateAnswer { .. }
+            | Event::StagingList { .. }
             | Event::ActivityStarted { .. }
             | Event::Applied { .. }
             | Event::Held { .. }

@@ -275,11 +275,14 @@ fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
         hash: hash::text_hash(&format!("{first_name:?}{last_name:?}{custom:?}")),
         custom,
     };
-    let removal_strategies = match rng.u32(..4) {
+    let removal_strategies = match rng.u32(..8) {
         0 => vec![RemovalStrategy::LookUp],
         1 => vec![RemovalStrategy::Scan],
         2 => vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
-        _ => vec![RemovalStrategy::Scan, RemovalStrategy::LookUp],
+        3 => vec![RemovalStrategy::Scan, RemovalStrategy::LookUp],
+        4 => vec![RemovalStrategy::LookUp, RemovalStrategy::StagingList],
+        5 => vec![RemovalStrategy::StagingList, RemovalStrategy::Scan, RemovalStrategy::LookUp],
+        _ => vec![RemovalStrategy::StagingList],
     };
     Export {
         name: format!("export{index}").into(),

@@ -44,6 +44,8 @@ pub struct Telemetry {
     pub(super) commits: IntCounter,
     pub(super) commit_seconds: Histogram,
     pub(super) removal_plans: IntCounterVec,
+    pub(super) staging_rounds: IntCounterVec,
+    pub(super) staging_lists: IntCounterVec,
     pub(super) held: IntGaugeVec,
     pub(super) paused: IntGaugeVec,
     pub(super) calls_used: IntGaugeVec,
@@ -202,8 +204,18 @@ impl Telemetry {
             )),
             removal_plans: make.counters(
                 "listkeeper_removal_plans_total",
-                "Searches for contact ids by the way that was chosen",
+                "Sets of removals by the way that was chosen",
                 &["export", "strategy"],
+            ),
+            staging_rounds: make.counters(
+                "listkeeper_staging_rounds_total",
+                "Removals by a staging list, by how they ended",
+                &["export", "end"],
+            ),
+            staging_lists: make.counters(
+                "listkeeper_staging_lists_total",
+                "Staging lists that were made, condemned or deleted",
+                &["connection", "change"],
             ),
             held: make.counts(
                 "listkeeper_held",

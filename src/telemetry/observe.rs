@@ -3,7 +3,7 @@
 use crate::{
     engine::{
         Event, Snapshot,
-        event::{CallResult, Holder, PauseReason, RecordCounts},
+        event::{CallResult, Holder, PauseReason, RecordCounts, RoundEnd},
     },
     model::{
         activity::ActivityState,
@@ -102,15 +102,44 @@ impl Telemetry {
                     "the vendor did not add contacts to the list, and does not show them as unsubscribed"
                 );
             }
-            Event::RemovalPlanned { export, strategy, contacts, calls, calls_other } => {
+            Event::RemovalPlanned { export, strategy, contacts, calls, other } => {
                 self.removal_plans.with_label_values(&[name(export), strategy.as_str()]).inc();
                 tracing::info!(
                     export = name(export),
                     strategy = strategy.as_str(),
                     contacts,
                     calls,
-                    calls_other,
-                    "removals planned; calls: what they cost, calls_other: what the other strategy would cost"
+                    strategy_other = other.map(|(strategy, _)| strategy.as_str()),
+                    calls_other = other.map(|(_, calls)| calls),
+                    "removals planned; calls: what they cost, calls_other: what the next cheapest strategy would cost"
+                );
+            }
+            Event::RoundEnded { export, contacts, end, in_two } => {
+                self.staging_rounds.with_label_values(&[name(export), end.as_str()]).inc();
+                let export = name(export);
+                match end {
+                    RoundEnd::Failed => tracing::warn!(
+                        export,
+                        contacts,
+                        "a removal by a staging list is not certain to have worked: its contacts are removed again"
+                    ),
+                    RoundEnd::Applied | RoundEnd::TakenBack | RoundEnd::NobodyStaged | RoundEnd::Followed => {
+                        tracing::info!(export, contacts, end = end.as_str(), in_two, "a removal by a staging list ended");
+                    }
+                }
+            }
+            Event::StagingList { connection, number, change } => {
+                let connection = catalog.connection(*connection).name.as_str();
+                self.staging_lists.with_label_values(&[connection, change.as_str()]).inc();
+                tracing::info!(connection, number, change = change.as_str(), "staging list");
+            }
+            Event::RemovesFromSource { connection, removes } => {
+                let connection = catalog.connection(*connection).name.as_str();
+                tracing::info!(
+                    connection,
+                    removes,
+                    "whether one removal takes contacts off their target and off the staging list that names them; otherwise \
+                     it takes two"
                 );
             }
             Event::LateAnswer { kind } => {
@@ -379,7 +408,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::event::{HoldReason, PauseReason},
+        engine::event::{HoldReason, PauseReason, StagingListChange},
         model::{
             batch::{BatchName, CutReason, Operation},
             call::CallKind,
@@ -470,8 +499,16 @@ mod tests {
             (Event::Parked { export, contacts: 5 }, "listkeeper_changes_parked_total{export=\"vip\"} 5"),
             (Event::RowsRefused { export, rows: 1 }, "listkeeper_rows_refused_total{export=\"vip\"} 1"),
             (
-                Event::RemovalPlanned { export, strategy: RemovalStrategy::Scan, contacts: 9, calls: 2, calls_other: None },
+                Event::RemovalPlanned { export, strategy: RemovalStrategy::Scan, contacts: 9, calls: 2, other: None },
                 "listkeeper_removal_plans_total{export=\"vip\",strategy=\"scan\"} 1",
+            ),
+            (
+                Event::RoundEnded { export, contacts: 9, end: RoundEnd::Applied, in_two: false },
+                "listkeeper_staging_rounds_total{end=\"applied\",export=\"vip\"} 1",
+            ),
+            (
+                Event::StagingList { connection: ConnectionId(0), number: 7, change: StagingListChange::Made },
+                "listkeeper_staging_lists_total{change=\"made\",connection=\"news\"} 1",
             ),
             (Event::LateAnswer { kind: None }, "listkeeper_late_answers_total 1"),
             (Event::BatchFound { name: name.clone() }, "listkeeper_batches_found_total 1"),

@@ -65,7 +65,7 @@ pub fn encode_value(value: &StateValue, out: &mut Vec<u8>) {
         StateValue::Ledger(ledger) => records::write_ledger(out, *ledger),
         StateValue::Export(export) => records::write_export(out, export),
         StateValue::Protected(hashes) => records::write_hashes(out, hashes),
-        StateValue::Connection(connection) => records::write_connection(out, *connection),
+        StateValue::Connection(connection) => records::write_connection(out, connection),
         StateValue::Suppressed(bucket) => records::write_suppressed(out, bucket),
     }
 }

@@ -1,12 +1,13 @@
 //! Each kind's fields, in the order of its schema in `schemas/state`.
 
 use crate::model::{
-    batch::Operation,
+    batch::{Operation, RoundStep, StagedRound},
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
-        PartitionHeader, Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -193,6 +194,28 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         write_position(out, row.position);
     });
     write_text(out, &chunk.connection);
+    write_option(out, chunk.round.as_ref(), |out, round| {
+        write_id(out, round.list);
+        let step = match round.step {
+            RoundStep::Import => 0,
+            RoundStep::RemoveBoth => 1,
+            RoundStep::RemoveTarget => 2,
+            RoundStep::Empty => 3,
+        };
+        write_long(out, step);
+    });
+}
+
+fn read_round(reader: &mut Reader<'_>) -> Read<StagedRound> {
+    let list = reader.id()?;
+    let step = match reader.long()? {
+        0 => RoundStep::Import,
+        1 => RoundStep::RemoveBoth,
+        2 => RoundStep::RemoveTarget,
+        3 => RoundStep::Empty,
+        _ => return Err(Fault::Range),
+    };
+    Ok(StagedRound { list, step })
 }
 
 pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
@@ -216,6 +239,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
             })
         })?,
         connection: reader.appended(Reader::text)?,
+        round: reader.appended(|reader| reader.option(read_round))?,
     })
 }
 
@@ -256,11 +280,17 @@ pub(super) fn read_hashes(reader: &mut Reader<'_>) -> Read<Vec<u64>> {
     reader.array(read_hash)
 }
 
-pub(super) fn write_connection(out: &mut Vec<u8>, connection: ConnectionRecord) {
+pub(super) fn write_connection(out: &mut Vec<u8>, connection: &ConnectionRecord) {
     write_option(out, connection.suppressed_read_at.as_ref(), |out, at| write_long(out, at.0));
     write_option(out, connection.names_echoed.as_ref(), |out, echoed| write_flag(out, *echoed));
     write_long(out, connection.activity_start_ms.cast_signed());
     write_long(out, connection.activity_row_us.cast_signed());
+    write_option(out, connection.removes_from_source.as_ref(), |out, removes| write_flag(out, *removes));
+    write_array(out, &connection.staging_lists, |out, staging| {
+        write_id(out, staging.list);
+        write_long(out, i64::from(staging.number));
+        write_flag(out, staging.condemned);
+    });
 }
 
 pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord> {
@@ -269,6 +299,11 @@ pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord>
         names_echoed: reader.option(Reader::flag)?,
         activity_start_ms: reader.appended(Reader::number)?,
         activity_row_us: reader.appended(Reader::number)?,
+        removes_from_source: reader.appended(|reader| reader.option(Reader::flag))?,
+        staging_lists: reader.appended(|reader| {
+            reader
+                .array(|reader| Ok(StagingListRecord { list: reader.id()?, number: reader.number()?, condemned: reader.flag()? }))
+        })?,
     })
 }
 

@@ -4,12 +4,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ContactId, ListId,
-    batch::Operation,
+    batch::{Operation, RoundStep, StagedRound},
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
-        PartitionHeader, Refused, RoutedExport, SettledRecord, StoppedExport, StoppedSegment, SuppressedBucket,
+        PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
 };
@@ -102,9 +103,13 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
         (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
             BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
         });
+    let step =
+        prop_oneof![Just(RoundStep::Import), Just(RoundStep::RemoveBoth), Just(RoundStep::RemoveTarget), Just(RoundStep::Empty),];
+    let round = (any::<u128>(), step).prop_map(|(list, step)| StagedRound { list: ListId::from_u128(list), step });
+    let round = proptest::option::of(round);
     let rows = proptest::collection::vec(contact, 0..4);
-    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, text()).prop_map(
-        |(import, export, list, opened_at, chunks, given_up, rows, connection)| BatchChunk {
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, (text(), round)).prop_map(
+        |(import, export, list, opened_at, chunks, given_up, rows, (connection, round))| BatchChunk {
             operation: if import { Operation::Import } else { Operation::Remove },
             export,
             list: ListId::from_u128(list),
@@ -113,6 +118,7 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
             given_up,
             rows,
             connection,
+            round,
         },
     )
 }
@@ -130,10 +136,26 @@ fn change() -> impl Strategy<Value = StateChange> {
             ExportRecord { list, rows_by_minute, existing_read, existing_from }
         },
     );
-    let connection = (proptest::option::of(millis()), proptest::option::of(any::<bool>()), 0..3_600_000_u64, 0..9_000_u64);
-    let connection = connection.prop_map(|(suppressed_read_at, names_echoed, activity_start_ms, activity_row_us)| {
-        ConnectionRecord { suppressed_read_at, names_echoed, activity_start_ms, activity_row_us }
+    let staging = (any::<u128>(), any::<u8>(), any::<bool>()).prop_map(|(list, number, condemned)| StagingListRecord {
+        list: ListId::from_u128(list),
+        number,
+        condemned,
     });
+    let told = || proptest::option::of(any::<bool>());
+    let times = (0..3_600_000_u64, 0..9_000_u64);
+    let staging_lists = proptest::collection::vec(staging, 0..3);
+    let connection = (proptest::option::of(millis()), told(), times, told(), staging_lists).prop_map(
+        |(suppressed_read_at, names_echoed, (activity_start_ms, activity_row_us), removes_from_source, staging_lists)| {
+            ConnectionRecord {
+                suppressed_read_at,
+                names_echoed,
+                activity_start_ms,
+                activity_row_us,
+                removes_from_source,
+                staging_lists,
+            }
+        },
+    );
     let suppressed = proptest::collection::vec((any::<u64>(), millis()), 0..4).prop_map(|contacts| SuppressedBucket { contacts });
     prop_oneof![
         header().prop_map(|value| (StateKey::Header, StateValue::Header(value))),
@@ -212,6 +234,20 @@ proptest! {
             value.pop();
         }
         prop_assert_eq!(decode(&key, Some(&value)).map(|change| change.value), Ok(Some(StateValue::Header(header))));
+    }
+
+    #[test]
+    fn a_batch_and_a_connection_of_the_version_before_are_read(batch in batch(), read_at in proptest::option::of(millis())) {
+        let batch = BatchChunk { round: None, ..batch };
+        let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
+        for (key, value, appended_bytes) in [
+            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 1),
+            (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
+        ] {
+            let (key, mut bytes) = encode(&StateChange { key, value: Some(value.clone()) });
+            bytes.truncate(bytes.len() - appended_bytes);
+            prop_assert_eq!(decode(&key, Some(&bytes)).map(|change| change.value), Ok(Some(value)));
+        }
     }
 
     #[test]

@@ -58,7 +58,9 @@ fn answer_all(stage: &mut Stage) -> usize {
             | Request::Suppressed { .. }
             | Request::FindList { .. }
             | Request::List { .. }
-            | Request::CreateList { .. } => panic!("{call:?}"),
+            | Request::CreateList { .. }
+            | Request::Lists { .. }
+            | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     }
     imports

@@ -106,7 +106,9 @@ fn a_ghost_that_is_seen_running_fences_its_contacts_until_it_ended() {
             | Request::Suppressed { .. }
             | Request::FindList { .. }
             | Request::List { .. }
-            | Request::CreateList { .. } => panic!("{poll:?}"),
+            | Request::CreateList { .. }
+            | Request::Lists { .. }
+            | Request::DeleteList { .. } => panic!("{poll:?}"),
         }
     }
     let call = look(&mut stage);

@@ -14,6 +14,7 @@ mod refusals;
 mod removals;
 mod removed;
 mod restart;
+mod staging;
 mod suppression;
 
 use std::sync::Arc;

@@ -87,7 +87,7 @@ impl Stage {
     }
 
     /// The activity of an import completes.
-    fn ends(&mut self, post: &Call, id: u128) {
+    fn import_ends(&mut self, post: &Call, id: u128) {
         let Request::Import { name, .. } = &post.request else { panic!("no import: {post:?}") };
         let poll = self.next_call();
         self.answered(&poll, self.activity(id, ActivityState::Completed, 1, Some(name.file_name().into())));
@@ -118,7 +118,7 @@ fn what_the_source_gains_waits_until_the_older_partition_is_settled_up_to_its_en
     assert_eq!((stage.waits(), stage.resumed.len()), (vec![GAINED], 0));
     assert!(stage.events.contains(&Event::PartitionsWait { partitions: 1, reason: PauseReason::OlderPartitions }));
     assert_eq!(stage.committed, [next(P, 0), next(GAINED, 0)], "where it begins is committed meanwhile");
-    stage.ends(&post, 1);
+    stage.import_ends(&post, 1);
     assert_eq!((stage.waits(), &stage.resumed[..]), (Vec::new(), &[GAINED][..]), "whatever lies behind that end");
     assert!(stage.events.contains(&Event::PartitionsBegun { partitions: 1 }));
     // p1 moved.
@@ -212,7 +212,7 @@ fn the_record_of_whoever_left_stays_until_no_partition_can_tell_of_it_again() {
     assert_eq!(stage.committed, [next(P, 6), next(GAINED, 1)]);
     let kept = stage.cut("p1").map(|cut| cut.positions.clone());
     assert_eq!(kept, Some(vec![position(GAINED, 0), position(P, 7)]));
-    stage.ends(&post, 1);
+    stage.import_ends(&post, 1);
     stage.pass(500);
     assert_eq!((stage.committed[0], stage.cut("p1")), (next(P, 8), None));
     assert_eq!(stage.engine.snapshot(stage.now).exports[0].profiles, 1);

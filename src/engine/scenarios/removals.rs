@@ -45,7 +45,9 @@ fn removal(stage: &mut Stage, contacts: &[(&str, u128)]) -> crate::engine::outpu
             | Request::Suppressed { .. }
             | Request::FindList { .. }
             | Request::List { .. }
-            | Request::CreateList { .. } => panic!("{call:?}"),
+            | Request::CreateList { .. }
+            | Request::Lists { .. }
+            | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct List {
     pub(super) favorite: bool,
     pub(super) created_s: u32,
     pub(super) members: Members,
+    /// Whatever names it is told that there is none.
+    pub(super) deleted: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,8 @@ impl Account {
     }
 
     pub(super) fn list_number(&self, id: Uuid) -> Option<u32> {
-        self.ids.number(IdKind::List, id).filter(|&number| (number as usize) < self.lists.len())
+        let there = |number: &u32| self.lists.get(*number as usize).is_some_and(|list| !list.deleted);
+        self.ids.number(IdKind::List, id).filter(there)
     }
 
     pub(super) fn contact(&self, number: u32) -> Option<&Contact> {
@@ -155,18 +158,29 @@ impl Account {
     pub(super) fn create_list(&mut self, name: &str, now_s: u32) -> u32 {
         let number = u32::try_from(self.lists.len()).unwrap_or(u32::MAX);
         let name = Text::new(name);
-        self.lists.push(List { name, description: None, favorite: false, created_s: now_s, members: Members::default() });
+        self.lists.push(List {
+            name,
+            description: None,
+            favorite: false,
+            created_s: now_s,
+            members: Members::default(),
+            deleted: false,
+        });
         number
     }
 
     pub(super) fn find_list(&self, name: &str) -> Option<u32> {
-        self.lists.iter().position(|list| list.name == name).and_then(|number| u32::try_from(number).ok())
+        self.lists.iter().position(|list| !list.deleted && list.name == name).and_then(|number| u32::try_from(number).ok())
     }
 
     pub(super) fn join(&mut self, contact: u32, list: u32) -> Joined {
         let (Some(entry), Some(list)) = (self.contacts.get_mut(contact as usize), self.lists.get_mut(list as usize)) else {
             return Joined::Done;
         };
+        // Undocumented: an import that was queued before its list was deleted changes its contacts alone.
+        if list.deleted {
+            return Joined::Done;
+        }
         if !list.members.contains(contact) {
             if entry.lists >= LISTS_PER_CONTACT_MAX {
                 return Joined::TooManyLists;
@@ -175,6 +189,23 @@ impl Account {
             entry.lists += 1;
         }
         Joined::Done
+    }
+
+    /// Deletes a list: its contacts stay contacts. How many they were.
+    pub(super) fn delete_list(&mut self, list: u32, now_s: u32) -> u64 {
+        let members: Vec<u32> = self.members(list).collect();
+        for contact in &members {
+            self.leave(*contact, list, now_s);
+        }
+        if let Some(list) = self.lists.get_mut(list as usize) {
+            list.deleted = true;
+        }
+        members.len() as u64
+    }
+
+    /// The lists that are there.
+    pub(super) fn lists_there(&self) -> impl Iterator<Item = (u32, &List)> {
+        (0..).zip(&self.lists).filter(|(_, list)| !list.deleted)
     }
 
     /// True when the contact was on the list.

@@ -37,6 +37,8 @@ pub(super) struct Counts {
 pub(super) enum Work {
     Import(Import),
     Remove(Removal),
+    /// Of a list, by its number.
+    Delete(u32),
 }
 
 /// An activity that has not ended, for oracles.
@@ -147,6 +149,8 @@ fn ending(config: &VendorConfig, random: &mut fastrand::Rng, size: u64) -> (Acti
 fn hashes(account: &Account, work: &Work) -> Vec<u64> {
     match work {
         Work::Import(import) => import.hashes(),
+        // What becomes of its contacts concerns no other list.
+        Work::Delete(_) => Vec::new(),
         Work::Remove(removal) => removal.contacts(account).into_iter().map(|number| text_hash(account.address(number))).collect(),
     }
 }
@@ -170,7 +174,9 @@ impl Activities {
                 (Operation::Import, import.records, import.lists.clone(), config.names_echoed.then(|| import.file_name.clone()))
             }
             Work::Remove(removal) => (Operation::Remove, removal.size(account), removal.lists.clone(), None),
+            Work::Delete(list) => (Operation::Remove, account.members(*list).count() as u64, vec![*list], None),
         };
+        let status = if let Work::Delete(_) = &work { StatusCode::ACCEPTED } else { StatusCode::CREATED };
         let time = config.activity_ms;
         let (mut queued_ms, mut work_ms) = (0, 0);
         if !config.instant {
@@ -207,7 +213,7 @@ impl Activities {
         });
         let mut body = String::new();
         self.show(account, number, now, account.ids.id(IdKind::Activity, number), &mut body);
-        Answer::text(StatusCode::CREATED, body)
+        Answer::text(status, body)
     }
 
     /// Everything that happens up to `now`, in its order.
@@ -366,8 +372,14 @@ impl Activity {
                 import.records
             }
             Work::Remove(removal) => {
-                self.counts = removal.apply(account, now_s, self.reaches);
+                self.counts = removal.apply(account, config, now_s, self.reaches);
                 self.counts.items_total
+            }
+            // All of it or, where it ends badly, nothing.
+            Work::Delete(list) => {
+                let total = if self.ending == ActivityState::Completed { account.delete_list(*list, now_s) } else { 0 };
+                self.counts = Counts { items_total: total, items_completed: total, lists: 1, ..Counts::default() };
+                total
             }
         };
         if config.observed {

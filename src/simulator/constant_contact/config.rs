@@ -50,6 +50,19 @@ pub enum SurplusLines {
     Dropped,
 }
 
+/// What a removal does whose source is a list that it also takes the contacts off. Undocumented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceAmongTargets {
+    /// The contacts leave all lists that are named.
+    Leaves,
+    /// The source is emptied first, and nobody is left to leave the others.
+    EmptiedFirst,
+    /// The contacts leave the others, and stay on the source.
+    Kept,
+    /// 400.
+    Refused,
+}
+
 /// An application that may refresh tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OauthClient {
@@ -110,6 +123,8 @@ pub struct VendorConfig {
     pub activities_queued_max: usize,
     /// A request that is refused because it is one too many in its second counts towards the day.
     pub refused_calls_counted: bool,
+    /// A removal that names its source among the lists that are left. The default is what its words say.
+    pub source_among_targets: SourceAmongTargets,
     /// How long a contact that an import has put on a list is not shown as a member: indexes lag. The default is not at all.
     pub index_lag_s: u32,
     /// Every application step is kept until `drain_applied` takes it: for oracles that do.
@@ -142,6 +157,7 @@ impl Default for VendorConfig {
             activity_errors_max: 100,
             activities_queued_max: 1_000,
             refused_calls_counted: true,
+            source_among_targets: SourceAmongTargets::Leaves,
             index_lag_s: 0,
             observed: false,
         }

@@ -39,7 +39,7 @@ use self::{
 };
 pub use self::{
     activities::{Applied, OpenActivity},
-    config::{ActivityTime, BadEndings, Execution, OauthClient, SurplusLines, VendorConfig},
+    config::{ActivityTime, BadEndings, Execution, OauthClient, SourceAmongTargets, SurplusLines, VendorConfig},
     limits::Violation,
     report::{ListReport, Report},
 };
@@ -213,6 +213,10 @@ impl Vendor {
             ("GET", ["contact_lists"]) => lists::listing(&self.account, &query),
             ("POST", ["contact_lists"]) => lists::create(&mut self.account, &json_body(request)?, now_s),
             ("GET", ["contact_lists", id]) => lists::one(&self.account, id, &query),
+            ("DELETE", ["contact_lists", id]) => {
+                let list = lists::to_delete(&self.account, id)?;
+                Ok(self.queue(Work::Delete(list)))
+            }
             ("GET", ["contacts"]) => contacts::listing(&self.account, &query, now_s),
             ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query, now_s),
             ("POST", ["activities", "contacts_file_import"]) => {
@@ -220,7 +224,7 @@ impl Vendor {
                 Ok(self.queue(Work::Import(import)))
             }
             ("POST", ["activities", "remove_list_memberships"]) => {
-                let removal = Removal::parse(&self.account, &json_body(request)?)?;
+                let removal = Removal::parse(&self.account, &self.config, &json_body(request)?)?;
                 Ok(self.queue(Work::Remove(removal)))
             }
             ("GET", ["activities"]) => self.activities.listing(&self.account, &query, self.now),
@@ -259,8 +263,9 @@ impl Vendor {
             activities_by_state: self.activities.by_state(),
             contacts: self.account.contacts.len() as u64,
             contacts_by_status,
-            lists: (0..)
-                .zip(&self.account.lists)
+            lists: self
+                .account
+                .lists_there()
                 .map(|(number, list)| ListReport {
                     list_id: self.account.list_id(number),
                     name: list.name.clone(),
@@ -287,7 +292,7 @@ impl Vendor {
     /// The account's lists, in the order of their making.
     #[must_use]
     pub fn lists(&self) -> Vec<(ListId, Text)> {
-        (0..).zip(&self.account.lists).map(|(number, list)| (self.account.list_id(number), list.name.clone())).collect()
+        self.account.lists_there().map(|(number, list)| (self.account.list_id(number), list.name.clone())).collect()
     }
 
     /// The id of the list of that name, which is made if there is none.

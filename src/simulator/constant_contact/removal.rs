@@ -7,6 +7,7 @@ use super::{
     account::{Account, list_numbers},
     activities::Counts,
     answer::Answer,
+    config::{SourceAmongTargets, VendorConfig},
 };
 use crate::model::call::ContactStatus;
 
@@ -49,7 +50,7 @@ fn contacts(account: &Account, value: &Value) -> Result<(Vec<u32>, u64), Answer>
 
 impl Removal {
     /// Checks a request; nothing is done yet. What is `false`, null or empty counts as absent.
-    pub(super) fn parse(account: &Account, body: &Value) -> Result<Self, Answer> {
+    pub(super) fn parse(account: &Account, config: &VendorConfig, body: &Value) -> Result<Self, Answer> {
         let present = |value: &&Value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Array(values) => !values.is_empty(),
@@ -78,7 +79,19 @@ impl Removal {
         };
         let targets = body.get("list_ids").ok_or_else(|| Answer::invalid("list_ids is missing"))?;
         let lists = list_numbers(account, &texts(targets, "list_ids")?)?;
-        Ok(Self { source, exclude, lists })
+        let removal = Self { source, exclude, lists };
+        if config.source_among_targets == SourceAmongTargets::Refused && removal.names_its_source_and_others() {
+            return Err(Answer::invalid("list_ids names a list of the source"));
+        }
+        Ok(removal)
+    }
+
+    fn names_its_source_and_others(&self) -> bool {
+        self.lists.len() > 1 && self.lists.iter().any(|&list| self.is_source(list))
+    }
+
+    fn is_source(&self, list: u32) -> bool {
+        matches!(&self.source, Source::Lists(lists) if lists.contains(&list))
     }
 
     /// Whom it names now, ascending, each once.
@@ -107,10 +120,16 @@ impl Removal {
     }
 
     /// Takes the first `contacts_max` contacts off the lists; ids that are unknown, and contacts that are on none of them, change nothing.
-    pub(super) fn apply(&self, account: &mut Account, now_s: u32, contacts_max: usize) -> Counts {
+    pub(super) fn apply(&self, account: &mut Account, config: &VendorConfig, now_s: u32, contacts_max: usize) -> Counts {
         let total = self.size(account);
+        let both = self.names_its_source_and_others();
+        let leaves = |list: u32| match config.source_among_targets {
+            SourceAmongTargets::Leaves | SourceAmongTargets::Refused => true,
+            SourceAmongTargets::EmptiedFirst => !both || self.is_source(list),
+            SourceAmongTargets::Kept => !both || !self.is_source(list),
+        };
         for number in self.contacts(account).into_iter().take(contacts_max) {
-            for &list in &self.lists {
+            for &list in self.lists.iter().filter(|&&list| leaves(list)) {
                 account.leave(number, list, now_s);
             }
         }

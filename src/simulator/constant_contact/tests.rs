@@ -49,6 +49,11 @@ impl Client {
         (status, serde_json::from_slice(&body).unwrap())
     }
 
+    fn delete(&mut self, path: &str) -> (u16, Value) {
+        let (status, _, body) = self.send("DELETE", path, &[("authorization", "Bearer t")], "");
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
     fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
         let headers = [("authorization", "Bearer t"), ("content-type", "application/json")];
         let (status, _, body) = self.send("POST", path, &headers, body.to_string());

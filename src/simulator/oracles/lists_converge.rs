@@ -1,10 +1,13 @@
 //! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
-//! an export that is no longer configured keeps whom it has, but for who was erased.
+//! an export that is no longer configured keeps whom it has, but for who was erased. Staging lists hold nobody.
 
 use std::collections::BTreeSet;
 
 use crate::engine::Promise;
-use crate::model::{Text, catalog::OnExit};
+use crate::model::{
+    Text,
+    catalog::{OnExit, STAGING_PREFIX},
+};
 
 use crate::simulator::fold::Wish;
 
@@ -14,6 +17,21 @@ pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
     for index in 0..sight.catalog.exports.len() {
         for (on_other, (is_now, members)) in [false, true].into_iter().zip(sight.lists(index)) {
             list(sight, opt_out, index, on_other, is_now, members.into_iter().collect())?;
+        }
+    }
+    nobody_is_staged(sight)
+}
+
+/// The lists that removals use are empty again, in each account that a configured export still uses.
+fn nobody_is_staged(sight: &Sight<'_>) -> Verdict {
+    for (index, vendor) in sight.vendors.iter().enumerate() {
+        if !sight.configured.exports.iter().any(|export| usize::from(export.connection.0) == index) {
+            continue;
+        }
+        for (list, name) in vendor.lists().iter().filter(|(_, name)| name.starts_with(STAGING_PREFIX)) {
+            if let Some(member) = vendor.list_members(*list).first() {
+                return Err((Promise::ListsConverge, format!("{member} is still on \"{name}\"")));
+            }
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! [`Promise::OptOutRespected`]: who has opted out or was deleted is not imported, and stays as it is.
 //!
-//! What the engine cannot know is allowed: an import that comes within [`ALLOWANCE_MS`] of the opt-out. It is the time
-//! that one reading of the account serves, and the time that a request may take after it was decided on.
+//! What the engine cannot know is allowed: an import that comes so soon after the opt-out. It is the time that one reading
+//! of the account serves (less for a staging list), and the time that a request may take after it was decided on.
 
 use std::collections::BTreeMap;
 
 use crate::engine::{
     Promise,
-    limits::{LEASE_MS, SUPPRESSION_FRESH_MS},
+    limits::{LEASE_MS, STAGING_FRESH_MS, SUPPRESSION_FRESH_MS},
 };
 use crate::model::{Text, batch::ImportRows, call::ContactStatus, catalog::Catalog, time::UnixMillis};
 use crate::simulator::{constant_contact::Vendor, workload::Scenario};
@@ -18,7 +18,9 @@ use super::{Sight, Verdict};
 #[derive(Debug)]
 pub struct OptOutRespected {
     departed: BTreeMap<(usize, Text), Departed>,
+    /// Of an import, and how much less it is of one into a staging list.
     allowance_ms: u64,
+    staged_less_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +42,7 @@ impl OptOutRespected {
         }
         // The vendor's times are whole seconds.
         let allowance_ms = SUPPRESSION_FRESH_MS + LEASE_MS + catalog.timing.request_deadline_ms + 2_000;
-        Self { departed, allowance_ms }
+        Self { departed, allowance_ms, staged_less_ms: SUPPRESSION_FRESH_MS - STAGING_FRESH_MS }
     }
 
     /// Somebody opts out, or is deleted; `touched` while an activity that holds it may still run.
@@ -56,13 +58,14 @@ impl OptOutRespected {
     ///
     /// # Errors
     /// It holds somebody who departed longer ago than the engine may be unaware of.
-    pub fn imported(&mut self, vendor: &Vendor, connection: usize, rows: &ImportRows, now: UnixMillis) -> Verdict {
+    pub fn imported(&mut self, vendor: &Vendor, connection: usize, rows: &ImportRows, now: UnixMillis, staged: bool) -> Verdict {
+        let allowance_ms = self.allowance_ms - if staged { self.staged_less_ms } else { 0 };
         for (address, _) in rows.rows.iter() {
             let Some(known) = self.departed.get_mut(&(connection, address.clone())) else { continue };
             // Revived by an import that was excused: it is like anybody else.
             let away = vendor.contact(address).is_some_and(|(status, _)| status != ContactStatus::Active);
             let ms = now.since_ms(known.since);
-            if away && ms > self.allowance_ms {
+            if away && ms > allowance_ms {
                 let detail = format!("{address} was {:?} for {ms} ms when it was imported", known.status);
                 return Err((Promise::OptOutRespected, detail));
             }

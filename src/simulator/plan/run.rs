@@ -141,6 +141,8 @@ pub fn run(scenario: &Scenario) -> Report {
             names_echoed: Some(true),
             activity_start_ms: vendor::START_MS,
             activity_row_us: vendor::ROW_US,
+            removes_from_source: Some(true),
+            staging_lists: Vec::new(),
         };
         state.push((StateKey::Connection { connection: connection.name.clone() }, StateValue::Connection(record)));
     }

@@ -27,7 +27,8 @@ const PAGE: usize = 500;
 #[derive(Debug)]
 enum Work {
     Import { lists: Vec<ListId>, profiles: Vec<Profile> },
-    Remove { lists: Vec<ListId>, profiles: Vec<Profile>, emptied: Vec<ListId>, rows: u64 },
+    Remove { lists: Vec<ListId>, profiles: Vec<Profile>, rows: u64 },
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -185,25 +186,19 @@ impl Vendor {
                 )))
             }
             Request::Remove { source, targets } => {
-                let (profiles, emptied, rows) = match source {
+                let (profiles, rows) = match source {
                     RemovalSource::Contacts(ids) => {
                         let profiles: Vec<Profile> = ids.iter().filter_map(|id| Profile::try_from(id.as_u128()).ok()).collect();
-                        (profiles, Vec::new(), ids.len() as u64)
+                        (profiles, ids.len() as u64)
                     }
                     RemovalSource::Lists(lists) => {
                         let count = |list| self.accounts[account].lists.get(list).map_or(0, |list| list.count);
                         let rows = lists.iter().map(count).sum();
                         let members = lists.iter().filter_map(|list| self.accounts[account].lists.get(list));
-                        (members.flat_map(|list| list.members.iter().copied()).collect(), lists, rows)
+                        (members.flat_map(|list| list.members.iter().copied()).collect(), rows)
                     }
                 };
-                Answer::Activity(Box::new(self.start(
-                    now,
-                    account,
-                    None,
-                    rows,
-                    Work::Remove { lists: targets, profiles, emptied, rows },
-                )))
+                Answer::Activity(Box::new(self.start(now, account, None, rows, Work::Remove { lists: targets, profiles, rows })))
             }
             Request::Activity { activity_id } => {
                 let job = self.accounts[account].jobs.iter().rev().find(|job| job.id == activity_id);
@@ -245,6 +240,14 @@ impl Vendor {
             Request::List { list } => {
                 let state = self.accounts[account].lists.entry(list).or_default();
                 Answer::List(listed(list, state))
+            }
+            Request::Lists { .. } => {
+                let lists = &self.accounts[account].lists;
+                Answer::Lists(page(lists.iter().map(|(id, list)| listed(*id, list)).collect()))
+            }
+            Request::DeleteList { list } => {
+                self.accounts[account].lists.remove(&list);
+                Answer::Activity(Box::new(self.start(now, account, None, 0, Work::Nothing)))
             }
             Request::CreateList { name } => {
                 let id = ListId::from_u128(self.id());
@@ -292,17 +295,14 @@ impl Vendor {
                         }
                     }
                 }
-                Work::Remove { lists, profiles, emptied, rows } => {
+                Work::Nothing => {}
+                Work::Remove { lists, profiles, rows } => {
                     for list in &lists {
                         let list = state.lists.entry(*list).or_default();
                         list.count = list.count.saturating_sub(rows);
                         for profile in &profiles {
                             list.members.remove(profile);
                         }
-                    }
-                    for list in emptied {
-                        let list = state.lists.entry(list).or_default();
-                        (list.count, list.members) = (0, BTreeSet::new());
                     }
                 }
             }

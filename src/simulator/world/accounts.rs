@@ -11,7 +11,7 @@ use crate::model::{
     hash::text_hash,
 };
 use crate::simulator::{
-    constant_contact::{ActivityTime, Execution, PlantedContact, Vendor, VendorConfig},
+    constant_contact::{ActivityTime, Execution, PlantedContact, SourceAmongTargets, Vendor, VendorConfig},
     workload::{ListPlan, Scenario},
 };
 
@@ -61,6 +61,12 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             address_bytes_max: if rng.bool() { 80 } else { 50 },
             import_lifts_opt_out: rng.bool(),
             names_echoed: rng.u32(..6) != 0,
+            source_among_targets: match rng.u32(..6) {
+                0 => SourceAmongTargets::EmptiedFirst,
+                1 => SourceAmongTargets::Kept,
+                2 => SourceAmongTargets::Refused,
+                _ => SourceAmongTargets::Leaves,
+            },
             observed: true,
             ..VendorConfig::default()
         };

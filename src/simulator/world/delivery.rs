@@ -3,6 +3,7 @@
 use crate::constant_contact::{request, response};
 use crate::model::{
     call::{Answer, Lost, NotSent, Outcome, Request},
+    catalog::STAGING_PREFIX,
     time::UnixMillis,
 };
 
@@ -104,7 +105,7 @@ impl World {
         now: UnixMillis,
         request: &http::Request<bytes::Bytes>,
     ) -> http::Response<bytes::Bytes> {
-        let starts = matches!(parcel.request, Request::Import { .. } | Request::Remove { .. });
+        let starts = matches!(parcel.request, Request::Import { .. } | Request::Remove { .. } | Request::DeleteList { .. });
         let slow = starts && self.faults.strikes(&mut self.rng, Fault::SlowActivity);
         let times = if slow { self.rng.u64(5..60) } else { 1 };
         let fails = starts && self.faults.strikes(&mut self.rng, Fault::ActivityFails);
@@ -125,9 +126,11 @@ impl World {
         let open = self.vendors[usize::from(parcel.connection.0)].activities_open();
         let verdict = self.oracles.one_in_flight.started(&open, activity.activity_id);
         self.judge(verdict);
-        if let Request::Import { rows, .. } = &parcel.request {
+        if let Request::Import { lists, rows, .. } = &parcel.request {
             let (connection, now) = (usize::from(parcel.connection.0), self.vendor_time());
-            let verdict = self.oracles.opt_out.imported(&self.vendors[connection], connection, rows, now);
+            let vendor = &self.vendors[connection];
+            let staged = vendor.lists().iter().any(|(id, name)| lists.contains(id) && name.starts_with(STAGING_PREFIX));
+            let verdict = self.oracles.opt_out.imported(vendor, connection, rows, now, staged);
             self.judge(verdict);
         }
     }

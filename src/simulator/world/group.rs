@@ -126,6 +126,11 @@ impl World {
         if !state.runs || self.group.owner != Some(process) || self.group.assignment != assignment {
             return;
         }
+        // It was asked to stop, as a member that the group has given up on meanwhile: it begins nothing anew.
+        if state.stopping {
+            self.leaves_group(process);
+            return;
+        }
         self.terms += 1;
         let term = self.terms;
         let state = &mut self.processes[process];

@@ -417,9 +417,9 @@ impl World {
         let mut days_max = 0;
         for (index, application) in self.catalog.applications.iter().enumerate() {
             let mine = |connection: ConnectionId| usize::from(self.catalog.connection(connection).application.0) == index;
-            // Each profile comes and goes once more, and is looked up for it; polls and lists go with them.
+            // Each profile comes and goes once more, and is looked up, or staged, for it; polls and lists go with them.
             let calls = (0..).zip(&self.catalog.exports).filter(|(_, export)| mine(export.connection));
-            let calls: u64 = calls.map(|(number, _)| 4 * self.fold.export(number).len() as u64 + 60).sum();
+            let calls: u64 = calls.map(|(number, _)| 8 * self.fold.export(number).len() as u64 + 60).sum();
             let day = application
                 .calls_per_day
                 .map_or(u64::MAX, |calls| u64::from(calls) * u64::from(100 - application.reserved_for_others_percent) / 100);

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::{Engine, Event, Input, Output, output::Call};
-use crate::model::{call::Request, catalog::Catalog, position::PartitionId};
+use crate::model::{
+    call::{RemovalSource, Request},
+    catalog::{Catalog, STAGING_PREFIX},
+    position::PartitionId,
+};
 
 use super::{Happening, World, group::Takeover};
 use crate::simulator::{
@@ -195,13 +199,25 @@ impl World {
                 fate.map_or(String::new(), |fate| format!(" ({})", fate.as_str()))
             ),
         );
-        if let Request::Remove { source, targets } = &call.request
+        if let Request::Remove { source: source @ RemovalSource::Contacts(_), targets } = &call.request
             && !term.removals.insert(crate::model::hash::text_hash(&format!("{source:?}{targets:?}")))
         {
             self.reached.mark(Sometimes::RemovalRepeated);
         }
-        if let Request::CreateList { .. } = &call.request {
-            self.reached.mark(Sometimes::ListCreated);
+        match &call.request {
+            Request::CreateList { name } if !name.starts_with(STAGING_PREFIX) => self.reached.mark(Sometimes::ListCreated),
+            Request::Lists { .. } => self.reached.mark(Sometimes::StagingListsCounted),
+            Request::CreateList { .. }
+            | Request::DeleteList { .. }
+            | Request::Import { .. }
+            | Request::Remove { .. }
+            | Request::Activity { .. }
+            | Request::Activities { .. }
+            | Request::ListMembers { .. }
+            | Request::LookUp { .. }
+            | Request::Suppressed { .. }
+            | Request::FindList { .. }
+            | Request::List { .. } => {}
         }
         self.on_the_way += 1;
         term.calls_open += 1;

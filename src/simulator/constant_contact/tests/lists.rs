@@ -77,3 +77,27 @@ fn an_account_has_a_thousand_lists_and_pages_through_them() {
         assert!(found.concat().windows(2).all(|pair| pair[0]["name"].as_str() < pair[1]["name"].as_str()));
     }
 }
+
+#[test]
+fn a_list_is_deleted_by_an_activity_and_is_not_found_any_more() {
+    let mut client = Client::unlimited(VendorConfig::default());
+    let ids: Vec<ListId> = ["a", "b"].map(|name| client.vendor.plant_list(name)).to_vec();
+    client.plant("in@example.com", ContactStatus::Active, &ids);
+    let path = format!("/v3/contact_lists/{}", ids[0]);
+    let (status, fresh) = client.delete(&path);
+    assert_eq!((status, &fresh["state"]), (202, &json!("initialized")));
+    assert_eq!(client.get(&path).0, 200, "not yet");
+    assert_eq!(client.post("/v3/contact_lists", &json!({ "name": "a" })).0, 409);
+    // An import that is queued before it is gone changes its contacts alone: the model's choice.
+    let (_, import) = client.import("x.csv", &ids[..1], b"email\nlate@example.com\n");
+    assert_eq!(client.ended(&fresh)["state"], "completed");
+    assert_eq!(client.ended(&import)["status"]["person_count"], 1);
+    for (status, answer) in [client.delete(&path), client.import("x.csv", &ids[..1], b"email\nlate@example.com\n")] {
+        assert_eq!((status, service_error(&answer).1), (400, "list_id not found"));
+    }
+    assert_eq!(client.get(&path).0, 404);
+    let (_, page) = client.get("/v3/contact_lists");
+    assert_eq!(names(&page), ["b"]);
+    assert_eq!(client.vendor.list_members(ids[1]), ["in@example.com"], "its contacts stay contacts");
+    assert_eq!(client.post("/v3/contact_lists", &json!({ "name": "a" })).0, 201, "the name is free again");
+}

@@ -42,6 +42,33 @@ fn members_of_lists_leave_as_they_are_when_it_is_done() {
     assert_eq!(client.vendor.list_members(staging), ["b@example.com"]);
 }
 
+/// Whether a list may be the source and among those that are left is not documented: each of these is possible.
+#[test]
+fn what_becomes_of_a_source_that_is_among_the_targets() {
+    for (choice, on_source, on_target) in [
+        (SourceAmongTargets::Leaves, 0, 0),
+        (SourceAmongTargets::EmptiedFirst, 0, 1),
+        (SourceAmongTargets::Kept, 1, 0),
+        (SourceAmongTargets::Refused, 1, 1),
+    ] {
+        let (mut client, staging) = with_list(VendorConfig { source_among_targets: choice, ..VendorConfig::default() });
+        let target = client.vendor.plant_list("M");
+        client.plant("a@example.com", ContactStatus::Active, &[staging, target]);
+        let (status, fresh) = client.post(PATH, &json!({ "source": { "list_ids": [staging] }, "list_ids": [target, staging] }));
+        assert_eq!(status, if choice == SourceAmongTargets::Refused { 400 } else { 201 });
+        if status == 201 {
+            assert_eq!(client.ended(&fresh)["status"]["items_completed_count"], 1, "its counts say nothing of it");
+        }
+        let members = [staging, target].map(|list| client.vendor.list_members(list).len());
+        assert_eq!(members, [on_source, on_target], "{choice:?}");
+        for list in [target, staging] {
+            let (_, fresh) = client.post(PATH, &json!({ "source": { "list_ids": [staging] }, "list_ids": [list] }));
+            client.ended(&fresh);
+        }
+        assert_eq!([staging, target].map(|list| client.vendor.list_members(list).len()), [0, usize::from(on_source < on_target)]);
+    }
+}
+
 #[test]
 fn all_active_contacts_leave() {
     let (mut client, list) = with_list(VendorConfig { instant: true, ..VendorConfig::default() });
