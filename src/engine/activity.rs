@@ -234,6 +234,11 @@ impl Engine {
         let account = self.connection_mut(connection);
         (account.open_batches, account.open_rows) = (account.open_batches + 1, account.open_rows + u64::from(rows));
         self.application_mut(application).unsent += 1;
+        if cut.round.is_some() {
+            // Its two activities are planned as they are sent.
+            let more = self.removal_calls_usual(now, cut.export).map_or(0.0, |calls| calls - 2.0);
+            self.application_mut(application).overhead.plan(more);
+        }
         let opened_at = self.vendor_now(application, now);
         let state = self.export_mut(cut.export);
         state.hourly.add(opened_at, u64::from(rows));

@@ -10,6 +10,8 @@ use crate::model::time::UnixMillis;
 const FIRST_LOOK_MS: f64 = 2_000.0;
 /// What an older activity counts beside the next one.
 const MEMORY: f64 = 0.95;
+/// The same for how well the lines foretell.
+const ERROR_MEMORY: f64 = 0.85;
 /// One that takes so many times its expected time is overdue.
 const OVERDUE: f64 = 1.5;
 /// Ends that the first line misses by more than this part are looked at in the light of the second.
@@ -51,7 +53,7 @@ impl Line {
         let error = ((ms - expected).abs() / expected).min(2.0);
         // What had no company tells nothing of whether company matters; it lets an old verdict fade.
         let error = if overlaps && self.weight > 0.0 { error } else { self.error * 0.5 };
-        self.error = self.error * MEMORY + error * (1.0 - MEMORY);
+        self.error = self.error * ERROR_MEMORY + error * (1.0 - ERROR_MEMORY);
         self.add(rows, ms);
     }
 
@@ -106,6 +108,12 @@ impl ActivityTime {
     pub(super) fn look_after_ms(&self, rows: u64) -> u64 {
         let line = self.line();
         (line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5))) as u64
+    }
+
+    /// What the one whose turn it is still takes, at a vendor that works on one after the other; `since_ms` is its age.
+    pub(super) fn turn_left_ms(&self, rows: u64, since_ms: u64, vendor_now: UnixMillis) -> u64 {
+        let worked_ms = since_ms.min(vendor_now.since_ms(self.last_ended_at));
+        (self.in_turn.expected_ms(rows as f64) as u64).saturating_sub(worked_ms)
     }
 
     /// Whether an activity of that age takes longer than its rows explain.

@@ -285,6 +285,8 @@ impl Engine {
                     price: super::price::Price::default(),
                     overhead: super::price::Overhead::default(),
                     unsent: 0,
+                    owed: 0,
+                    promised: 0,
                     held: None,
                 }
             })

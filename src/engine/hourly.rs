@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::model::time::UnixMillis;
 
-/// The window, in seconds: an hour, and what a request may be late beside the next.
-const WINDOW_S: i64 = 3_602;
+/// The window, in seconds: an hour, and what is lost by counting whole ones.
+const WINDOW_S: i64 = 3_601;
 
 /// Rows by second of the vendor's clock, those of the last 60 minutes.
 #[derive(Debug, Clone, Default)]
@@ -111,10 +111,10 @@ mod tests {
         let mut rows = HourlyRows::default();
         rows.add(after_s(0), 600);
         rows.add(after_s(60), 300);
-        assert_eq!((rows.rows(after_s(3_601)), rows.rows(after_s(3_602)), rows.rows(after_s(3_662))), (900, 300, 0));
+        assert_eq!((rows.rows(after_s(3_600)), rows.rows(after_s(3_601)), rows.rows(after_s(3_661))), (900, 300, 0));
         assert_eq!(rows.fits_in_ms(after_s(100), 100, 1_000), 0);
-        assert_eq!(rows.fits_in_ms(after_s(100), 101, 1_000), 3_502_000);
-        assert_eq!(rows.fits_in_ms(after_s(100), 1_000, 1_000), 3_562_000);
+        assert_eq!(rows.fits_in_ms(after_s(100), 101, 1_000), 3_501_000);
+        assert_eq!(rows.fits_in_ms(after_s(100), 1_000, 1_000), 3_561_000);
     }
 
     #[test]
@@ -135,6 +135,6 @@ mod tests {
         rows.add(after_s(50), 100);
         let restored = HourlyRows::restored(&rows.by_minute());
         assert_eq!(restored.rows(after_s(3_630)), 600);
-        assert_eq!(restored.rows(after_s(3_662)), 0);
+        assert_eq!(restored.rows(after_s(3_661)), 0);
     }
 }

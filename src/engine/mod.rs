@@ -148,6 +148,10 @@ struct ApplicationState {
     overhead: price::Overhead,
     /// Batches that are cut and not sent yet.
     unsent: u32,
+    /// Calls that what was begun still needs to come to its end.
+    owed: u32,
+    /// Calls of removals that were decided to go by staging lists and are in no round yet.
+    promised: u32,
     /// Until when, and why, it makes no calls.
     held: Option<(HoldReason, Mono)>,
 }
@@ -215,6 +219,8 @@ struct ExportState {
     /// Rows that were sent in the last 60 minutes.
     hourly: hourly::HourlyRows,
     rows_open: u64,
+    /// Calls that its removals still need which go by staging lists.
+    owed: u32,
     /// How often changes begin to wait: adds and updates, and removals.
     arrivals: [price::ArrivalRate; 2],
     cancelled: u32,
@@ -442,6 +448,7 @@ impl ExportState {
             held: None,
             hourly: hourly::HourlyRows::default(),
             rows_open: 0,
+            owed: 0,
             arrivals: <[price::ArrivalRate; 2]>::default(),
             cancelled: 0,
             record_due: false,

@@ -19,10 +19,10 @@ use super::{
     Engine,
     activity::{BatchRow, Cut, Stage},
     coalescer::{Queue, Waiting},
-    event::HoldReason,
+    event::{HoldReason, PauseReason},
     limits::{
-        IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX, REMOVAL_IDS_MAX,
-        UNSENT_SECONDS, count,
+        IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, LINGER_POURING_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX,
+        REMOVAL_IDS_MAX, UNSENT_SECONDS, count,
     },
     membership::ContactSlot,
     price::{Demand, PRICE_AGAIN_MS, Price},
@@ -74,6 +74,11 @@ impl Engine {
         }
         while let Some(best) = (0..ready.len()).max_by(|a, b| ready[*a].0.total_cmp(&ready[*b].0).then(b.cmp(a))) {
             let (_, group, reason) = ready[best];
+            // Others may have taken what was left since.
+            if !self.affords(now, group) {
+                ready.swap_remove(best);
+                continue;
+            }
             // Whoever has cut may be ready for more.
             let again = self.cut_group(now, group, reason) && self.may_cut(now, group.export);
             match self.goes(now, group).filter(|_| again) {
@@ -110,7 +115,7 @@ impl Engine {
             let mut each = 0.0;
             for export in self.export_ids().filter(|export| self.export(*export).application == application).collect::<Vec<_>>() {
                 let weight = f64::from(self.catalog.export(export).weight);
-                let calls = self.removal_calls_usual(export);
+                let calls = self.removal_calls_usual(now, export);
                 let state = self.export_mut(export);
                 let [adds, removals] = &mut state.arrivals;
                 demands.push(Demand { per_second: adds.per_second(now.mono), weight, calls: 1.0 });
@@ -132,9 +137,18 @@ impl Engine {
         }
     }
 
+    /// Whether the day's calls that nothing else has been promised are enough for a group.
+    fn affords(&self, now: Now, group: Group) -> bool {
+        let key = &self.applications[usize::from(self.export(group.export).application.0)];
+        let own = (self.calls_of(now, group).min(1e9) as u32).saturating_sub(1);
+        let others = own.saturating_add(key.unsent + key.owed + key.promised);
+        key.quota.has_left(now, key.quota.lane(now.mono, LANE_CALLS).saturating_add(others))
+    }
+
     fn goes(&mut self, now: Now, group: Group) -> Option<(f64, CutReason)> {
         match self.judge(now, group) {
-            Verdict::Goes(reason, worth) => Some((worth, reason)),
+            // What the day cannot pay for to its end is not begun.
+            Verdict::Goes(reason, worth) => self.affords(now, group).then_some((worth, reason)),
             Verdict::Waits(until) => {
                 // The price may fall meanwhile, if nothing else happens.
                 self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
@@ -181,8 +195,8 @@ impl Engine {
             Operation::Import => None,
             Operation::Remove if !matches!(state.finding, Finding::Idle) => return Verdict::Empty,
             Operation::Remove => {
-                let full = state.removals.unfound.live == 0 && state.removals.found.live >= REMOVAL_IDS_MAX;
-                full.then_some(CutReason::Rows)
+                let ids = state.removals.unfound.live == 0 && state.removals.found.live >= REMOVAL_IDS_MAX;
+                (ids || self.fills_a_round(now, group.export)).then_some(CutReason::Rows)
             }
         };
         let weight = f64::from(self.catalog.export(group.export).weight);
@@ -191,9 +205,12 @@ impl Engine {
         if let Some(reason) = full {
             return Verdict::Goes(reason, worth);
         }
-        let linger = oldest.plus_ms(LINGER_MIN_MS);
+        // While changes pour in a batch is filled first.
+        let pours = state.arrivals[usize::from(group.operation == Operation::Remove)].pours(now.mono)
+            || self.paused == Some(PauseReason::ChangesWaiting);
+        let linger = oldest.plus_ms(if pours { LINGER_POURING_MS } else { LINGER_MIN_MS });
         if linger > now.mono {
-            return Verdict::Waits(linger);
+            return Verdict::Waits(linger.min(now.mono.plus_ms(LINGER_MIN_MS)));
         }
         let key = &self.applications[usize::from(state.application.0)];
         let price = &key.price;
@@ -217,6 +234,11 @@ impl Engine {
             Operation::Remove => {
                 self.cut_removals(now, group.export);
                 self.begin_finding(now, group.export);
+                let owed = self.staging_calls_left(group.export);
+                let state = self.export_mut(group.export);
+                let (application, more) = (state.application, owed.saturating_sub(state.owed));
+                state.owed = owed;
+                self.application_mut(application).promised += more;
                 false
             }
         }
@@ -242,7 +264,7 @@ impl Engine {
     }
 
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
-    fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
+    pub(super) fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
         let waits = state.imports.live + state.removals.live();
         if waits == 0
@@ -271,21 +293,24 @@ impl Engine {
         if unsent >= pace.saturating_mul(UNSENT_SECONDS) {
             return false;
         }
-        // A batch that cannot be sent today would fence its contacts until tomorrow.
-        let quota = &self.applications[usize::from(application.0)].quota;
-        if !quota.has_left(now, quota.lane(now.mono, LANE_CALLS).saturating_add(unsent)) {
-            if unsent == 0 {
-                let until = quota.more_at(now.mono).max(now.mono.plus_ms(1_000));
+        // A batch that cannot be sent today would fence its contacts until tomorrow. What was begun comes before what was not.
+        let promised = if state.owed > 0 { 0 } else { key.promised };
+        let needed = unsent + key.owed + promised;
+        let lane = key.quota.lane(now.mono, LANE_CALLS);
+        if !key.quota.has_left(now, lane.saturating_add(needed)) {
+            let until = key.quota.more_at(now.mono).max(now.mono.plus_ms(1_000));
+            let spent = needed == 0 || !key.quota.has_left(now, lane);
+            self.wake_at(until);
+            if spent {
                 self.export_mut(export).held = Some((HoldReason::QuotaSpent, until));
-                self.wake_at(until);
             }
             return false;
         }
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
-        // What goes together waits together: a part of it would cost a call of its own.
+        // A very small part is not worth a call; waiting for all of it would let it grow beyond what ever fits.
         let vendor_now = self.vendor_now(application, now);
-        let rows = (waits.min(IMPORT_ROWS_MAX) as u64).min(max);
-        let wait_ms = self.export(export).hourly.fits_in_ms(vendor_now, rows, max);
+        let part = (waits.min(IMPORT_ROWS_MAX) as u64).min(max).div_ceil(8);
+        let wait_ms = self.export(export).hourly.fits_in_ms(vendor_now, part, max);
         if wait_ms > 0 {
             let again = now.mono.plus_ms(wait_ms);
             self.export_mut(export).held = Some((HoldReason::ProfilesPerHour, again));
@@ -297,13 +322,27 @@ impl Engine {
     /// What is open: batches that are cut and not sent yet, and accounts that had better be read before more is begun.
     fn look_at_open(&mut self) {
         for key in &mut self.applications {
-            key.unsent = 0;
+            (key.unsent, key.owed, key.promised) = (0, 0, 0);
         }
         for account in &mut self.connections {
             account.gated = false;
         }
+        for export in self.export_ids() {
+            let owed = self.staging_calls_left(export);
+            let application = self.export(export).application;
+            self.export_mut(export).owed = owed;
+            if let Some(key) = self.applications.get_mut(usize::from(application.0)) {
+                key.promised = key.promised.saturating_add(owed);
+            }
+        }
+        let mut follows = vec![false; self.connections.len()];
         for batch in self.batches.values() {
             let state = &self.exports[usize::from(batch.export.0)];
+            if batch.stages() {
+                // The round's removal, and the polls that tell of both its activities.
+                let polled = std::mem::replace(&mut follows[usize::from(batch.connection.0)], true);
+                self.applications[usize::from(state.application.0)].owed += 1 + 2 * u32::from(!polled);
+            }
             match &batch.stage {
                 Stage::Opening | Stage::Committing(_) | Stage::Ready if !batch.restored => {
                     self.applications[usize::from(state.application.0)].unsent += 1;

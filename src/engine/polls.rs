@@ -13,7 +13,7 @@ use super::{
     Engine,
     activity::Stage,
     calls::{Polling, Purpose},
-    limits::{CONFIRM_CALLS, CONFIRM_MAX_MS, OPEN_ROWS_MAX, UNREAD_WEIGHT},
+    limits::{CONFIRM_CALLS, CONFIRM_MAX_MS, OPEN_ROWS_MAX, TOGETHER_MAX_MS, TOGETHER_MS, UNREAD_WEIGHT},
 };
 
 /// One running activity, as a poll sees it.
@@ -21,9 +21,13 @@ use super::{
 struct Running {
     /// When it is likely done.
     done_at: Mono,
+    /// When its answer was read.
+    since: Mono,
     rows: u64,
-    /// Something waits for its end.
-    awaited: bool,
+    /// How much a second of its rows counts while it is done and unread.
+    weight: f64,
+    /// It is read as soon as it may be done: nobody knows what an earlier term's, or its repeat, has done.
+    urgent: bool,
 }
 
 /// What one account's activities need.
@@ -34,14 +38,22 @@ struct Account {
     unlisted: Option<u64>,
 }
 
+/// When the first is done, and those with it that follow one another closely.
+fn together_at<'a>(mut running: impl Iterator<Item = &'a Running>) -> Option<Mono> {
+    let first = running.next()?.done_at;
+    let last = first.plus_ms(TOGETHER_MAX_MS);
+    Some(running.fold(first, |at, one| if one.done_at <= at.plus_ms(TOGETHER_MS).min(last) { one.done_at } else { at }))
+}
+
 /// When the unread rows outweigh `price` waiting-seconds, if nothing else ends; `running` in the order of their ends.
 fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
-    let price_ms = price * 1_000.0 / UNREAD_WEIGHT;
+    let price_ms = price * 1_000.0;
     let (mut rows, mut sum_ms) = (0.0, 0.0);
     let base = running.first()?.done_at;
     for (index, one) in running.iter().enumerate() {
-        rows += one.rows.max(1) as f64;
-        sum_ms += one.rows.max(1) as f64 * one.done_at.since_ms(base) as f64;
+        let weighed = one.rows.max(1) as f64 * one.weight;
+        rows += weighed;
+        sum_ms += weighed * one.done_at.since_ms(base) as f64;
         let at = base.plus_ms(((price_ms + sum_ms) / rows).min(1e12) as u64).max(one.done_at);
         if running.get(index + 1).is_none_or(|next| at <= next.done_at) {
             return Some(at);
@@ -51,20 +63,39 @@ fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
 }
 
 impl Engine {
+    /// When the one whose turn it is should have ended, and the next as well while several wait for theirs.
+    fn read_in_turn_at(&self, now: Now, id: ConnectionId, running: &[Running]) -> Option<Mono> {
+        let first = running.first()?;
+        let time = &self.connections[usize::from(id.0)].activity_time;
+        let vendor_now = self.vendor_now(self.catalog.connection(id).application, now);
+        let left_ms = time.turn_left_ms(first.rows, now.mono.since_ms(first.since), vendor_now);
+        if left_ms == 0 {
+            return Some(first.done_at);
+        }
+        let later_ms = running.get(1).filter(|_| running.len() > 2).map_or(0, |second| time.look_after_ms(second.rows));
+        Some(now.mono.plus_ms(left_ms + later_ms))
+    }
+
     /// When an account's activities are read next.
     fn read_at(&self, now: Now, id: ConnectionId, running: &mut [Running], accounts: u64) -> Option<Mono> {
+        let account = &self.connections[usize::from(id.0)];
+        if account.activity_time.is_serial() {
+            return self.read_in_turn_at(now, id, running);
+        }
         running.sort_unstable_by_key(|one| one.done_at);
         let first = running.first()?.done_at;
-        let account = &self.connections[usize::from(id.0)];
         let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
         if self.drain.is_some() || account.gated || account.open_rows > OPEN_ROWS_MAX / 2 {
             return Some(first);
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));
         let latest = first.plus_ms((CONFIRM_CALLS * accounts * call_ms).min(CONFIRM_MAX_MS));
-        let awaited = running.iter().find(|one| one.awaited).map(|one| one.done_at);
-        let outweighs = outweighs_at(running, key.price.waiting_seconds);
-        [Some(latest), awaited, outweighs].into_iter().flatten().min()
+        let urgent = together_at(running.iter().filter(|one| one.urgent));
+        let outweighs = match key.price.waiting_seconds {
+            price if price > 0.0 => outweighs_at(running, price),
+            _ => together_at(running.iter()),
+        };
+        [Some(latest), urgent, outweighs].into_iter().flatten().min()
     }
 
     /// Polls and looks: what is already under way at the vendor.
@@ -73,10 +104,13 @@ impl Engine {
         let mut looks: Vec<(u64, Mono)> = Vec::new();
         for (number, batch) in &self.batches {
             match &batch.stage {
-                Stage::Running { next_poll, unlisted, .. } => {
+                Stage::Running { next_poll, since, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
-                    let awaited = batch.restored || batch.repeated;
-                    polls.running.push(Running { done_at: *next_poll, rows: batch.rows.len() as u64, awaited });
+                    // A round's removal waits for its import.
+                    let weight = if batch.stages() { 1.0 } else { UNREAD_WEIGHT };
+                    let urgent = batch.restored || batch.repeated;
+                    let rows = batch.rows.len() as u64;
+                    polls.running.push(Running { done_at: *next_poll, since: *since, rows, weight, urgent });
                     polls.first = polls.first.or(Some(*number));
                     if *unlisted && *next_poll <= now.mono {
                         polls.unlisted = polls.unlisted.or(Some(*number));
@@ -165,12 +199,13 @@ mod tests {
     use super::*;
 
     fn running(done_at: u64, rows: u64) -> Running {
-        Running { done_at: Mono(done_at), rows, awaited: false }
+        Running { done_at: Mono(done_at), since: Mono(0), rows, weight: UNREAD_WEIGHT, urgent: false }
     }
 
     #[test]
     fn a_free_call_is_made_when_the_first_is_done() {
-        assert_eq!(outweighs_at(&[running(5_000, 10), running(9_000, 10)], 0.0), Some(Mono(5_000)));
+        assert_eq!(together_at([running(5_000, 10), running(9_000, 10)].iter()), Some(Mono(5_000)));
+        assert_eq!(together_at([running(5_000, 10), running(6_000, 10), running(7_500, 10)].iter()), Some(Mono(7_500)));
         assert_eq!(outweighs_at(&[], 0.0), None);
     }
 

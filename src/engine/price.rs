@@ -5,6 +5,7 @@
 //! everybody, f = √(wλ/2μq), spend exactly what is left until midnight; it is solved anew every few seconds, so that an
 //! error heals. With calls for everybody it is 0, and a change waits for nothing but others that come within a second.
 
+use super::limits::POURING_PER_SECOND;
 use crate::model::time::Mono;
 
 /// The price is solved anew this often.
@@ -13,6 +14,8 @@ pub(super) const PRICE_EVERY_MS: u64 = 5_000;
 pub(super) const PRICE_AGAIN_MS: u64 = 30_000;
 /// How long arrivals are remembered.
 const MEMORY_MS: f64 = 1_200_000.0;
+/// How long it was quiet before, for all that is known at first.
+const QUIET_MS: f64 = 300_000.0;
 /// Arrivals are counted in steps of this length; the first steps are shorter.
 const STEP_MS: u64 = 20_000;
 const FIRST_STEP_MS: u64 = 2_000;
@@ -23,7 +26,7 @@ const FAIR_WAITS: f64 = 2.5;
 
 /// How often changes come: by the mean root, so that a burst that is over does not have the planner save calls for its
 /// repeat.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct ArrivalRate {
     began: Option<Mono>,
     steps: u32,
@@ -32,6 +35,18 @@ pub(super) struct ArrivalRate {
     weight: f64,
     root_sum: f64,
     sum: f64,
+    /// The second that lasts, how many came in it, and in the one before.
+    second: u64,
+    in_second: u32,
+    in_last_second: u32,
+}
+
+impl Default for ArrivalRate {
+    /// As after some quiet minutes: what comes first may be a burst.
+    fn default() -> Self {
+        let weight = 1.0 - (-QUIET_MS / MEMORY_MS).exp();
+        Self { began: None, steps: 0, in_step: 0, weight, root_sum: 0.0, sum: 0.0, second: 0, in_second: 0, in_last_second: 0 }
+    }
 }
 
 impl ArrivalRate {
@@ -39,6 +54,22 @@ impl ArrivalRate {
     pub(super) fn arrive(&mut self, now: Mono) {
         self.roll(now);
         self.in_step = self.in_step.saturating_add(1);
+        let second = now.0 / 1_000;
+        if second != self.second {
+            self.in_last_second = if second == self.second + 1 { self.in_second } else { 0 };
+            (self.second, self.in_second) = (second, 0);
+        }
+        self.in_second = self.in_second.saturating_add(1);
+    }
+
+    /// Whether so many come just now that a batch is soon full.
+    pub(super) fn pours(&self, now: Mono) -> bool {
+        let many = match (now.0 / 1_000).checked_sub(self.second) {
+            Some(0) => self.in_second.max(self.in_last_second),
+            Some(1) => self.in_second,
+            Some(_) | None => 0,
+        };
+        many >= POURING_PER_SECOND
     }
 
     /// Closes the steps that are over.
@@ -221,9 +252,9 @@ mod tests {
     #[test]
     fn steady_arrivals_are_told_from_a_burst() {
         let mut steady = ArrivalRate::default();
-        (0..60_000_u64).for_each(|at| steady.arrive(Mono(at * 20)));
-        let rate = steady.per_second(Mono(1_200_000));
-        assert!((rate - 50.0).abs() < 2.0, "{rate}");
+        (0..180_000_u64).for_each(|at| steady.arrive(Mono(at * 20)));
+        let rate = steady.per_second(Mono(3_600_000));
+        assert!((rate - 50.0).abs() < 3.0, "{rate}");
         let mut burst = ArrivalRate::default();
         (0..60_000_u64).for_each(|at| burst.arrive(Mono(at / 1_000)));
         let rate = burst.per_second(Mono(1_200_000));
@@ -233,8 +264,8 @@ mod tests {
     #[test]
     fn few_arrivals_count_by_their_mean() {
         let mut few = ArrivalRate::default();
-        (0..60_u64).for_each(|at| few.arrive(Mono(at * 20_000)));
-        let rate = few.per_second(Mono(1_200_000));
+        (0..180_u64).for_each(|at| few.arrive(Mono(at * 20_000)));
+        let rate = few.per_second(Mono(3_600_000));
         assert!((rate - 0.05).abs() < 0.005, "{rate}");
     }
 }

@@ -94,17 +94,37 @@ impl Engine {
         ways.first().map_or(contacts, |(_, calls)| *calls) as f64 + found as f64
     }
 
-    /// Calls that one flush of many removals of an export adds; `None` when each of them costs calls of its own.
-    pub(super) fn removal_calls_usual(&self, export: ExportId) -> Option<f64> {
+    /// Calls that one flush of many removals of an export adds, with the poll between its two activities; `None` when each
+    /// of them costs calls of its own.
+    pub(super) fn removal_calls_usual(&self, now: Now, export: ExportId) -> Option<f64> {
         let allowed = &self.catalog.export(export).removal_strategies;
-        allowed.contains(&RemovalStrategy::StagingList).then_some(3.0)
+        let reads = f64::from(u8::from(self.reads_before_staging(now, export)));
+        allowed.contains(&RemovalStrategy::StagingList).then_some(3.0 + reads)
     }
 
-    /// Whether each address of an export that waits to be removed would be looked up.
+    /// Whether each address of an export that waits to be removed would be looked up, however long it waits for others.
     pub(super) fn looks_up_each(&self, now: Now, export: ExportId) -> bool {
         let contacts = self.export(export).removals.unfound.live as u64;
-        let ways = self.ways(now, export, self.stages(now, export), contacts);
-        contacts > 0 && ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
+        if contacts == 0 || self.removal_calls_usual(now, export).is_some() {
+            return false;
+        }
+        let ways = self.ways(now, export, false, contacts);
+        ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
+    }
+
+    /// Whether removals fill a staging list.
+    pub(super) fn fills_a_round(&self, now: Now, export: ExportId) -> bool {
+        let state = self.export(export);
+        state.removals.unfound.live >= state.rounds.rows_max() && self.stages(now, export)
+    }
+
+    /// Calls that are still needed by removals which were decided to go by staging lists and are in no round yet.
+    pub(super) fn staging_calls_left(&self, export: ExportId) -> u32 {
+        let state = self.export(export);
+        let Finding::Staging { .. } = state.finding else { return 0 };
+        let rounds = state.removals.unfound.live.div_ceil(state.rounds.rows_max()) as u64;
+        // Import, removal and a list: the lists that are free now may be others' as well.
+        u32::try_from(3 * rounds).unwrap_or(u32::MAX)
     }
 
     /// Whether staging lists may be used for an export now.

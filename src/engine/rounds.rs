@@ -24,7 +24,7 @@ use super::{
     calls::Purpose,
     coalescer::Waiting,
     event::RoundEnd,
-    limits::{IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, OPEN_BATCHES_MAX, ROUNDS_FAILED_MAX, ROUNDS_PAUSE_MS},
+    limits::{IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, ROUNDS_FAILED_MAX, ROUNDS_PAUSE_MS},
     membership::{ContactSlot, Known},
     planted::{Bug, planted},
     removal::Finding,
@@ -151,6 +151,11 @@ impl Batch {
         }
     }
 
+    /// Whether it is a round that has not come to its removal.
+    pub(super) fn stages(&self) -> bool {
+        self.is_at(RoundStep::Import)
+    }
+
     fn is_at(&self, step: RoundStep) -> bool {
         self.round.as_ref().is_some_and(|round| round.step == step)
     }
@@ -199,11 +204,17 @@ impl Engine {
             self.begin_finding(now, export);
             return;
         }
-        let mut aside = Vec::new();
+        let (mut aside, mut cut) = (Vec::new(), 0_u32);
         let mut over = !self.waits_upto(export, upto);
-        while !over && self.connections[usize::from(id.0)].open_batches < OPEN_BATCHES_MAX && self.staging(id).free() > 0 {
+        while !over && self.staging(id).free() > 0 && self.may_cut(now, export) {
+            // The rest waits for its price, or for more that fills it.
+            if cut > 0 && self.export(export).removals.unfound.live < self.export(export).rounds.rows_max() {
+                self.export_mut(export).finding = Finding::Idle;
+                break;
+            }
             let Some(list) = self.take_list(id) else { break };
-            let rows = self.round_rows(now, export, upto, &mut aside);
+            // Whoever came later fills it as well.
+            let rows = self.round_rows(now, export, u64::MAX, &mut aside);
             over = rows.is_empty();
             if over {
                 self.give_back(now, id, list, Left::Unused);
@@ -211,8 +222,9 @@ impl Engine {
             }
             let reason = if rows.len() >= self.export(export).rounds.rows_max() { CutReason::Rows } else { CutReason::Age };
             let round = Some(Round::new(list, RoundStep::Import, false));
-            let cut = Cut { export, operation: Operation::Remove, rows, import: None, ids: Vec::new(), round, reason };
-            self.open_batch(now, target, cut);
+            let batch = Cut { export, operation: Operation::Remove, rows, import: None, ids: Vec::new(), round, reason };
+            self.open_batch(now, target, batch);
+            cut += 1;
         }
         let rest = aside.len() as u64;
         over |= !self.waits_upto(export, upto);

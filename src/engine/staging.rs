@@ -20,7 +20,7 @@ use super::{
     answers::is_stale,
     calls::Purpose,
     event::StagingListChange,
-    limits::{LANE_CALLS, STAGING_LISTS_MAX, STAGING_RETRY_MS},
+    limits::{LANE_CALLS, STAGING_LISTS_MAX, STAGING_LISTS_USUAL, STAGING_RETRY_MS},
     planted::{Bug, planted},
 };
 
@@ -221,6 +221,12 @@ impl Staging {
             Use::Spent { since } => Some(since),
             Use::Free | Use::Serving | Use::Condemned(_) => None,
         });
+        // A reading frees all that are spent, so that it is the cheaper the more there are.
+        let few = self.lists.iter().filter(|known| !matches!(known.state, Use::Condemned(_))).count() < STAGING_LISTS_USUAL;
+        let makes = few && self.perhaps_made.is_none();
+        if let Some(number) = self.next_number().filter(|_| makes) {
+            return (Some(PoolCall::Create(number)), later);
+        }
         if let Some(first) = spent.next() {
             let newest = spent.fold(first, Mono::max);
             let unread = self.read_at.is_none_or(|at| newest > at);

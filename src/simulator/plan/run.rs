@@ -20,7 +20,7 @@ use crate::engine::{
 };
 use crate::model::{
     batch::Operation,
-    call::{Outcome, Request},
+    call::{Outcome, RemovalSource, Request},
     catalog::{Catalog, ConnectionId},
     position::{NextOffset, Position},
     state::{
@@ -302,9 +302,23 @@ impl Run {
     /// Rows count for the hour in which they are sent.
     fn note_sent(&mut self, call: &Call) {
         let at = self.wall();
+        let account = usize::from(call.connection.0);
         let targets = match &call.request {
             Request::Import { lists, rows, .. } => Some((lists, rows.rows.len() as u64)),
-            _ => None,
+            Request::Remove { source: RemovalSource::Contacts(ids), targets } => Some((targets, ids.len() as u64)),
+            Request::Remove { source: RemovalSource::Lists(lists), targets } => {
+                Some((targets, lists.iter().map(|list| self.vendor.members_of(account, *list)).sum()))
+            }
+            Request::Activity { .. }
+            | Request::Activities { .. }
+            | Request::ListMembers { .. }
+            | Request::LookUp { .. }
+            | Request::Suppressed { .. }
+            | Request::FindList { .. }
+            | Request::List { .. }
+            | Request::CreateList { .. }
+            | Request::Lists { .. }
+            | Request::DeleteList { .. } => None,
         };
         if let Some((lists, rows)) = targets {
             for list in lists {
@@ -325,10 +339,6 @@ impl Run {
                     group.apply(*at, u64::from(*age_ms), *vendor_ms);
                 }
                 let rows = u64::from(adds + updates + removals);
-                if *removals > 0 {
-                    let at = self.began.plus_ms(i64::try_from(self.now.since_ms(BEGAN)).unwrap_or(i64::MAX));
-                    self.sent_in_an_hour[usize::from(export.0)].add(at, rows);
-                }
                 let minute = at.0.div_euclid(60_000);
                 *self.applied_by.entry(minute).or_default() += rows;
                 self.confirmation.add_many(self.wall().since_ms(*at), rows);

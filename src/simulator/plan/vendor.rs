@@ -137,6 +137,11 @@ impl Vendor {
         }
     }
 
+    /// How many are on a list, those of activities that are done and were not asked for yet left out.
+    pub(super) fn members_of(&self, account: usize, list: ListId) -> u64 {
+        self.accounts[account].lists.get(&list).map_or(0, |list| list.count)
+    }
+
     fn id(&mut self) -> u128 {
         self.next_id += 1;
         self.next_id
