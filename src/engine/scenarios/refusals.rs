@@ -62,7 +62,14 @@ impl Stage {
                 Request::Activities { .. } => self.activities(&call, ended.clone(), None),
                 // Who was refused, and may be on the list as another row, is to leave it: it is not there.
                 Request::LookUp { .. } => self.contacts(&call, &[]),
-                other => panic!("neither an import nor a poll: {other:?}"),
+                Request::Remove { .. }
+                | Request::ListMembers { .. }
+                | Request::Suppressed { .. }
+                | Request::FindList { .. }
+                | Request::List { .. }
+                | Request::CreateList { .. }
+                | Request::Lists { .. }
+                | Request::DeleteList { .. } => panic!("neither an import nor a poll: {call:?}"),
             }
         }
         imports
@@ -202,14 +209,12 @@ fn rows_among_which_refused_ones_were_not_found_are_neither_applied_nor_refused(
     let (members, kept, letters) = stage.outcome();
     assert_eq!((members, kept, letters), (0, 64, 0), "half of them are refused, and nobody knows which");
     assert_eq!(stage.offset, 64, "they are parked");
-    let told: Vec<(u32, u64)> = stage
-        .events
-        .iter()
-        .filter_map(|event| match event {
-            Event::SearchSpent { contacts, refused, .. } => Some((*contacts, *refused)),
-            _ => None,
-        })
-        .collect();
+    let mut told: Vec<(u32, u64)> = Vec::new();
+    for event in &stage.events {
+        if let Event::SearchSpent { contacts, refused, .. } = event {
+            told.push((*contacts, *refused));
+        }
+    }
     assert_eq!(told.iter().map(|(contacts, _)| contacts).sum::<u32>(), 64, "{told:?}");
     assert_eq!(told.iter().map(|(_, refused)| refused).sum::<u64>(), 32, "{told:?}");
 }
@@ -302,7 +307,15 @@ fn a_part_of_an_import_that_is_not_sent_again_may_be_on_the_list_since_that_impo
                 let activity = stage.activity(2, ActivityState::Completed, 2, None);
                 stage.activities(&call, vec![activity], None);
             }
-            other => panic!("{other:?}"),
+            Request::Remove { .. }
+            | Request::ListMembers { .. }
+            | Request::LookUp { .. }
+            | Request::Suppressed { .. }
+            | Request::FindList { .. }
+            | Request::List { .. }
+            | Request::CreateList { .. }
+            | Request::Lists { .. }
+            | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     };
     stage.contacts(&look_up, &[("p0", 10)]);
