@@ -8,6 +8,7 @@ use super::{CommandError, validate::overrides};
 use crate::{
     codec,
     config::{self, Config},
+    engine::RefusedReason,
     model::{
         Text,
         batch::BatchName,
@@ -124,17 +125,20 @@ struct Counted {
     on_list: bool,
     parked: bool,
     refused: bool,
+    search_spent: bool,
     erased: bool,
 }
 
 impl Counted {
     fn new(export: &Text, cut: &MemberCut) -> Self {
+        let search_spent = cut.refused.as_ref().is_some_and(|refused| RefusedReason::SearchSpent.is_why(refused));
         Self {
             export: text_hash(export),
             wanted: !cut.segments.is_empty(),
             on_list: !cut.applied.is_empty(),
             parked: cut.row.is_some(),
-            refused: cut.refused.is_some(),
+            refused: cut.refused.is_some() && !search_spent,
+            search_spent,
             erased: cut.erased,
         }
     }
@@ -272,6 +276,7 @@ fn export_view(name: &str, shards: &[Kept]) -> Option<Value> {
         "on_the_list": count(|member| member.on_list),
         "parked": count(|member| member.parked),
         "refused": count(|member| member.refused),
+        "search_spent": count(|member| member.search_spent),
         "erased": count(|member| member.erased),
         "rows_in_the_last_hour": record.map_or(0, |record| record.rows_by_minute.iter().map(|(_, rows)| rows).sum::<u64>()),
         "open_batches": batches.collect::<Vec<_>>(),

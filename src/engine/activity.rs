@@ -1,7 +1,6 @@
 //! A batch's life: opened in the state, sent, followed to the end of its activity, settled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -15,7 +14,6 @@ use crate::model::{
     hash::text_hash,
     position::{PartitionId, Position},
     row::Row,
-    state::Refused,
     time::{Mono, Now, UnixMillis},
 };
 
@@ -28,6 +26,7 @@ use super::{
     output::CommitId,
     planted::{Bug, planted},
     rounds::{Check, Round},
+    search::{RefusedReason, SearchId},
     suppression::Seen,
 };
 
@@ -146,6 +145,10 @@ pub(super) struct Batch {
     pub(super) haunted: BTreeSet<ContactSlot>,
     /// Contacts that its activity could not add to the list.
     pub(super) cannot_add: u64,
+    /// The search for refused rows that it is a part of: an import of its rows has completed before.
+    pub(super) search: Option<SearchId>,
+    /// Rows of it that were refused, and are not looked for any more.
+    pub(super) unfound: u64,
     /// How long the vendor worked on its activities.
     pub(super) vendor_ms: u64,
     /// The reading of suppressed contacts that may explain them.
@@ -213,8 +216,8 @@ pub(super) struct Cut {
 }
 
 impl Engine {
-    /// Opens a batch: its contacts are fenced from here on.
-    pub(super) fn open_batch(&mut self, now: Now, list: ListId, cut: Cut) {
+    /// Opens a batch: its contacts are fenced from here on. Its number.
+    pub(super) fn open_batch(&mut self, now: Now, list: ListId, cut: Cut) -> u64 {
         let number = self.next_batch;
         self.next_batch += 1;
         let name = BatchName(compact_str::format_compact!("lk-{:016x}-{number}", self.term_mark));
@@ -265,6 +268,8 @@ impl Engine {
             given_up: false,
             haunted: BTreeSet::new(),
             cannot_add: 0,
+            search: None,
+            unfound: 0,
             vendor_ms: 0,
             reads_first: None,
             seen: None,
@@ -272,6 +277,7 @@ impl Engine {
             carried: BTreeMap::new(),
         };
         self.batches.insert(number, batch);
+        number
     }
 
     /// One reading of a running batch's activity.
@@ -341,11 +347,13 @@ impl Engine {
         }
         let rows = batch.rows.len() as u64;
         if batch.operation == Operation::Import {
-            let JudgedImport { short, refused, unexplained, cannot_add } = judge_import(rows, activity);
-            if rows > 1 && ((short && batch.reason != CutReason::Split) || unexplained > 0) {
-                self.split(now, number);
+            let judged = judge_import(rows, activity);
+            let short = judged.short && batch.reason != CutReason::Split;
+            if rows > 1 && (short || judged.unexplained > 0) {
+                self.search(now, number, &judged, short);
                 return;
             }
+            let JudgedImport { refused, cannot_add, .. } = judged;
             // Whom the vendor keeps off lists is in the set, once it was read on.
             if cannot_add > 0 {
                 batch.cannot_add = cannot_add;
@@ -364,32 +372,13 @@ impl Engine {
         }
     }
 
-    /// Sends a batch again in two halves: their rows keep what they carry.
-    pub(super) fn split(&mut self, now: Now, number: u64) {
-        let Some(mut batch) = self.batches.remove(&number) else { return };
-        self.close(&batch);
-        let middle = batch.rows.len() / 2;
-        let second = batch.rows.split_off(middle);
-        let first = std::mem::take(&mut batch.rows);
-        let lines: Vec<(Text, Row)> = batch.import.as_ref().map(|import| import.rows.to_vec()).unwrap_or_default();
-        let (first_lines, second_lines) = lines.split_at(middle.min(lines.len()));
-        let second_ids = batch.ids.split_off(middle.min(batch.ids.len()));
-        let first_ids = std::mem::take(&mut batch.ids);
-        for (rows, lines, ids) in [(first, first_lines, first_ids), (second, second_lines, second_ids)] {
-            if planted(Bug::HalfForgotten) && rows.len() > middle {
-                continue;
-            }
-            let import = batch.import.as_ref().map(|import| ImportRows { rows: Arc::from(lines), ..import.clone() });
-            let (export, operation) = (batch.export, batch.operation);
-            let cut = Cut { export, operation, rows, import, ids, round: None, reason: CutReason::Split };
-            self.open_batch(now, batch.list, cut);
-        }
-    }
-
     /// Takes a batch out of the accounts; its records go with the next transaction.
-    fn close(&mut self, batch: &Batch) {
+    pub(super) fn close(&mut self, batch: &Batch) {
         if !batch.given_up {
             self.journal.closed.push((batch.name.clone(), batch.chunks()));
+        }
+        if let Some(search) = batch.search {
+            self.searches.left(search);
         }
         let state = &mut self.exports[usize::from(batch.export.0)];
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
@@ -450,7 +439,8 @@ impl Engine {
         let (counted_at, rows) = (batch.counted_at, batch.rows.len() as u64);
         let mut refused_rows = 0;
         let mut unexplained = batch.cannot_add;
-        let restored = batch.restored;
+        let (restored, search, unfound) = (batch.restored, batch.search, batch.unfound);
+        let mut parked = 0;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         let mut unstaged = Vec::new();
         for (index, row) in batch.rows.into_iter().enumerate() {
@@ -462,7 +452,10 @@ impl Engine {
             if !staged {
                 unstaged.push(row.slot);
             }
-            let ending = if batch.haunted.contains(&row.slot) { &Ending::Unknown } else { &*ending };
+            let haunted = batch.haunted.contains(&row.slot);
+            // What is not sent again in parts was sent once: who of it is on the list is not known.
+            let undone = search.is_some() && matches!(&*ending, Ending::NotDone);
+            let ending = if haunted || undone { &Ending::Unknown } else { &*ending };
             match ending {
                 // It was not on the staging list, and is on the target still.
                 Ending::Applied { .. } if !staged => self.send_again(now, export, row, None),
@@ -498,7 +491,10 @@ impl Engine {
                     self.settle_contact(export, row.slot, row.tokens, &row.touched);
                 }
                 Ending::Unknown => {
-                    if !(restored && planted(Bug::NoNetChangeAfterCrash)) {
+                    if unfound > 0 && !haunted {
+                        parked += 1;
+                        self.keep_unfound(export, &row, vendor_now);
+                    } else if !(restored && planted(Bug::NoNetChangeAfterCrash)) {
                         self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
                     }
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
@@ -530,6 +526,9 @@ impl Engine {
         }
         if refused_rows > 0 {
             self.emit(Event::RowsRefused { export, rows: refused_rows });
+        }
+        if parked > 0 {
+            self.emit(Event::SearchSpent { export, contacts: parked, refused: unfound });
         }
     }
 
@@ -589,7 +588,10 @@ impl Engine {
             // Parked, or found in the state: the newest event of each profile that still wants the row, unless a letter has
             // told of it: an address may be refused again for the sake of another that shares it.
             let members = &self.export(export).members;
-            let told = |member: &&Member| member.refused.as_ref().is_some_and(|refused| refused.position == member.position);
+            let told = |member: &&Member| {
+                let refused = member.refused.as_ref().filter(|refused| RefusedReason::RowRefused.is_why(refused));
+                refused.is_some_and(|refused| refused.position == member.position)
+            };
             let wanted_by = &members.contact(row.slot).wanted_by;
             let touched = row.touched.iter().filter(|id| wanted_by.contains(id));
             let touched = touched.filter_map(|id| members.member_if(*id)).filter(|member| !told(member));
@@ -615,9 +617,7 @@ impl Engine {
         let wanted_by = std::mem::take(&mut members.contact_mut(row.slot).wanted_by);
         for id in wanted_by.iter() {
             let member = members.member_mut(*id);
-            let position = member.position;
-            let reason = Text::const_new("row_refused");
-            member.refused = Some(Box::new(Refused { row_hash: address_hash ^ row.row_hash, reason, position }));
+            member.refused = Some(RefusedReason::RowRefused.of(address_hash ^ row.row_hash, member));
         }
         for id in wanted_by.iter().copied() {
             self.due(export, id);

@@ -77,6 +77,9 @@ pub(super) struct Restored {
 pub(super) type RowsOf = SmallVec<[(MemberId, Row, UnixMillis); 1]>;
 pub(super) type ClaimsOf = SmallVec<[(MemberId, Known); 1]>;
 
+/// The owner of a contact whose owner's record was forgotten: another member may have that slot by then.
+const NOBODY: MemberId = MemberId(u32::MAX);
+
 /// Drops what one member said of a contact.
 fn forget_of<T, const N: usize>(
     said: &mut BTreeMap<(ExportId, ContactSlot), SmallVec<[T; N]>>,
@@ -187,7 +190,7 @@ impl Engine {
                 forget_of(&mut self.restored.claims, (export, slot), |(member, _)| Some(*member) == next.map(|(next, _)| next));
                 members.set_known(slot, next.map_or(Known::Off, |(_, known)| known));
                 let contact = members.contact_mut(slot);
-                contact.owner = next.map(|(next, _)| next).or(contact.wanted_by.first().copied()).unwrap_or(owner);
+                contact.owner = next.map(|(next, _)| next).or(contact.wanted_by.first().copied()).unwrap_or(NOBODY);
                 members.forget_contact_if_idle(slot);
             }
         }
@@ -380,8 +383,12 @@ impl Engine {
             let mut carried: BTreeMap<PartitionId, i64> = BTreeMap::new();
             for contact in chunks.into_values().flat_map(|chunk| chunk.rows) {
                 let members = &mut self.exports[usize::from(export.0)].members;
-                let owner = members.find_or_insert(&contact.profile);
-                let slot = members.find_or_insert_contact(&contact.address, owner);
+                let named = members.find_or_insert(&contact.profile);
+                let slot = members.find_or_insert_contact(&contact.address, named);
+                // Whoever owned it may be gone, while somebody else's record kept its address.
+                if members.member_if(members.contact(slot).owner).is_none() {
+                    members.contact_mut(slot).owner = named;
+                }
                 let owner = members.contact(slot).owner;
                 let member = members.member(owner);
                 if member.contact != Some(slot) && !member.former.contains(&slot) {
@@ -445,6 +452,8 @@ impl Engine {
                 given_up: false,
                 haunted: BTreeSet::new(),
                 cannot_add: 0,
+                search: None,
+                unfound: 0,
                 vendor_ms: 0,
                 reads_first: None,
                 seen: None,

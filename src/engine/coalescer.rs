@@ -82,6 +82,8 @@ pub enum Place {
     Later,
     /// For the contact to be active again: it is suppressed.
     Suppressed,
+    /// For another row: a search for refused rows was spent on this one.
+    SearchSpent,
     /// For its export to be configured again: nothing is added to the list of a removed one.
     Kept,
 }

@@ -148,6 +148,16 @@ pub enum Event {
         /// How many.
         rows: u32,
     },
+    /// Some of these rows were refused, and nobody knows which: the search for them is spent. They are kept as they are,
+    /// neither applied nor refused, until other rows of their profiles come or they leave.
+    SearchSpent {
+        /// Their export.
+        export: ExportId,
+        /// How many contacts are kept.
+        contacts: u32,
+        /// How many of them the vendor refused.
+        refused: u64,
+    },
     /// Adds were refused because the account has their contacts as deleted or unsubscribed; they are kept.
     Suppressed {
         /// Their export.

@@ -113,6 +113,9 @@ pub const ROUNDS_FAILED_MAX: u32 = 3;
 /// See [`ROUNDS_FAILED_MAX`].
 pub const ROUNDS_PAUSE_MS: u64 = 900_000;
 
+/// Imports that a search for refused rows may cost: with their polls about 20 calls.
+pub const SEARCH_IMPORTS_MAX: u32 = 10;
+
 /// Rows of batches that were given up, kept until the vendor would show them no more: the oldest batches go above.
 pub const GIVEN_UP_ROWS_MAX: usize = 200_000;
 

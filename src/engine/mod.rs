@@ -47,6 +47,7 @@ mod removed;
 mod rounds;
 mod route;
 mod router;
+mod search;
 mod staging;
 mod suppression;
 mod view;
@@ -60,6 +61,7 @@ pub use event::Event;
 pub use input::Input;
 pub use output::Output;
 pub use promise::Promise;
+pub use search::RefusedReason;
 pub use snapshot::Snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -104,6 +106,7 @@ pub struct Engine {
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
     ghosts: ghosts::Ghosts,
+    searches: search::Searches,
     /// Distinguishes the names of this term's batches from every other's.
     term_mark: u64,
     calls: BTreeMap<CallId, CallInFlight>,
@@ -205,6 +208,8 @@ struct ExportState {
     imports: Queue,
     removals: Removals,
     suppressed: suppression::SuppressedAdds,
+    /// Rows that are kept because a search for refused ones was spent on them.
+    search_spent: usize,
     finding: Finding,
     rounds: rounds::Rounds,
     list: Option<ListId>,
@@ -253,6 +258,7 @@ impl Engine {
             batches: BTreeMap::new(),
             next_batch: 0,
             ghosts: ghosts::Ghosts::new(),
+            searches: search::Searches::default(),
             term_mark,
             calls: BTreeMap::new(),
             next_call: 0,
@@ -435,6 +441,7 @@ impl ExportState {
             imports: Queue::default(),
             removals: Removals::default(),
             suppressed: suppression::SuppressedAdds::default(),
+            search_spent: 0,
             finding: Finding::Idle,
             rounds: rounds::Rounds::default(),
             list: match &export.list {

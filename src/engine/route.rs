@@ -24,6 +24,7 @@ use super::{
     membership::{ContactSlot, Known, MemberId},
     planted::{Bug, planted},
     router::Route,
+    search::RefusedReason,
 };
 
 /// One record on its way through the exports.
@@ -258,13 +259,17 @@ impl Engine {
         row: Option<Row>,
         facts_changed: bool,
     ) {
-        let refused = match (new, &row) {
-            (Some(slot), Some(row)) => self.was_refused(export, id, slot, row),
+        let alike = match (new, &row) {
+            (Some(slot), Some(row)) => self.is_refused_row(export, id, slot, row),
             (_, None) | (None, _) => false,
         };
+        let member = self.export_mut(export).members.member_mut(id);
+        // A row that may be on the list is wanted there still, until it leaves.
+        let spent = member.refused.as_deref().is_some_and(|refused| RefusedReason::SearchSpent.is_why(refused));
+        let refused = alike && !spent;
         // What was refused is the wish of before: this one is sent.
-        if row.is_some() && !refused {
-            self.export_mut(export).members.member_mut(id).refused = None;
+        if (row.is_some() && !alike) || (spent && new.is_none()) {
+            member.refused = None;
         }
         let heirs = self.export_mut(export).members.point(id, new);
         for heir in heirs {
@@ -293,7 +298,8 @@ impl Engine {
         }
     }
 
-    fn was_refused(&self, export: ExportId, id: MemberId, slot: ContactSlot, row: &Row) -> bool {
+    /// Whether a member's record says of this very row that it is not sent again.
+    fn is_refused_row(&self, export: ExportId, id: MemberId, slot: ContactSlot, row: &Row) -> bool {
         let members = &self.export(export).members;
         let hash = crate::model::hash::text_hash(&members.contact(slot).address) ^ row.hash();
         members.member(id).refused.as_ref().is_some_and(|refused| refused.row_hash == hash)
@@ -404,6 +410,10 @@ impl Engine {
                 state.suppressed.dropped();
                 return Some(waiting);
             }
+            Some(Place::SearchSpent) => {
+                state.search_spent -= 1;
+                return Some(waiting);
+            }
             Some(Place::Kept) => return Some(waiting),
             None => {}
         }
@@ -420,6 +430,10 @@ impl Engine {
             && let Some(shown_at) = self.suppressed_at(export, slot)
         {
             self.put_suppressed(export, slot, waiting, shown_at);
+            return;
+        }
+        if waiting.operation == Some(Operation::Import) && self.is_unfound(export, slot, &waiting.row) {
+            self.put_unfound(export, slot, waiting);
             return;
         }
         let state = &mut self.exports[usize::from(export.0)];
@@ -445,25 +459,30 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed | Place::Kept) | None => {}
+            Some(Place::Suppressed | Place::SearchSpent | Place::Kept) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;
         state.members.contact_mut(slot).waiting = Some(waiting);
     }
 
-    /// An add of a suppressed contact is kept, because it is wanted, and waits for no call: it is parked at once.
-    fn put_suppressed(&mut self, export: ExportId, slot: ContactSlot, mut waiting: Box<Waiting>, shown_at: UnixMillis) {
+    /// An add of a suppressed contact is kept, because it is wanted.
+    fn put_suppressed(&mut self, export: ExportId, slot: ContactSlot, waiting: Box<Waiting>, shown_at: UnixMillis) {
         let again = waiting.place == Some(Place::Suppressed) && waiting.tokens.is_empty();
-        waiting.place = Some(Place::Suppressed);
+        let state = self.export_mut(export);
+        state.suppressed.push(slot, waiting.sequence, shown_at);
+        state.suppressed.untold += u32::from(!again);
+        self.put_aside(export, slot, waiting, Place::Suppressed);
+    }
+
+    /// A change that waits for no call is parked at once.
+    pub(super) fn put_aside(&mut self, export: ExportId, slot: ContactSlot, mut waiting: Box<Waiting>, place: Place) {
+        waiting.place = Some(place);
         waiting.not_before = None;
         if !waiting.tokens.is_empty() {
             waiting.parks_at = self.park_at(waiting.queued_at, export, slot);
         }
-        let state = self.export_mut(export);
-        state.suppressed.push(slot, waiting.sequence, shown_at);
-        state.suppressed.untold += u32::from(!again);
-        state.members.contact_mut(slot).waiting = Some(waiting);
+        self.export_mut(export).members.contact_mut(slot).waiting = Some(waiting);
     }
 
     /// Nothing is to be sent of a contact any more: what waited is settled.

@@ -93,6 +93,8 @@ pub struct ExportView {
     pub in_flight: u64,
     /// Adds that are kept and not sent, because their contacts were deleted or have unsubscribed.
     pub suppressed: u64,
+    /// Rows that are kept and not sent again: some of them were refused, and the search for which is spent.
+    pub search_spent: u64,
     /// Rows that were sent in the last 60 minutes.
     pub profiles_last_hour: u64,
     /// The ceiling for them; `None` when unlimited.

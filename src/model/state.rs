@@ -217,12 +217,12 @@ pub struct Applied {
     pub at: UnixMillis,
 }
 
-/// A row that was refused.
+/// A row that is not sent again: it was refused, or was among rows of which some were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Hash of address and row.
     pub row_hash: u64,
-    /// Why, in one word.
+    /// Why, in one word: `row_refused`, or `search_spent` where nobody knows which of several were.
     pub reason: Text,
     /// The newest event in it.
     pub position: Position,

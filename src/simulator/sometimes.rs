@@ -21,6 +21,8 @@ named! {
         SplitInHalves = "split_in_halves",
         /// The vendor refused a row for good.
         RowRefused = "row_refused",
+        /// The search for refused rows was spent.
+        SearchSpent = "search_spent",
         /// Segments were routed no more.
         SegmentsStopped = "segments_stopped",
         /// The source was read again for segments that were routed anew.
@@ -158,6 +160,7 @@ impl Reached {
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),
             Event::Parked { .. } => self.mark(Sometimes::Parked),
             Event::RowsRefused { .. } => self.mark(Sometimes::RowRefused),
+            Event::SearchSpent { .. } => self.mark(Sometimes::SearchSpent),
             Event::RemovalPlanned { strategy, .. } => match strategy {
                 RemovalStrategy::LookUp => self.mark(Sometimes::LookUp),
                 RemovalStrategy::Scan => self.mark(Sometimes::Scan),

@@ -115,8 +115,9 @@ struct Habits {
     duplicates: bool,
     /// The source gains partitions, once or twice, and with them new profiles; others move there.
     grows: bool,
-    /// Some addresses are longer than some vendors take.
+    /// Some addresses are longer than some vendors take; half of them, or one now and then.
     long_addresses: bool,
+    many_long: bool,
     /// Two profiles exchange their addresses.
     swaps: bool,
     /// An exit may say nothing of the profile.
@@ -342,6 +343,7 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
         duplicates: habit(),
         grows: habit(),
         long_addresses: habit() && !changes,
+        many_long: habit(),
         swaps: !changes,
         bare_exits: !changes,
     };
@@ -396,7 +398,7 @@ fn arrivals(rng: &mut Rng, catalog: &Catalog, partitions: i32, changes: bool) ->
 
 fn person(rng: &mut Rng, index: usize, habits: Habits) -> Person {
     let owner = if habits.shares_addresses && index > 0 && rng.u32(..6) == 0 { index - 1 } else { index };
-    let long = habits.long_addresses && rng.u32(..8) == 0;
+    let long = habits.long_addresses && rng.u32(..if habits.many_long { 2 } else { 8 }) == 0;
     let domain = if long { "a-domain-that-is-longer-than-usual.example.com" } else { "example.com" };
     Person {
         id: format!("profile-{index}").into(),

@@ -29,6 +29,7 @@ pub struct Telemetry {
     pub(super) cannot_add: IntCounterVec,
     pub(super) suppressed_contacts: IntGaugeVec,
     pub(super) suppressed_adds: IntGaugeVec,
+    pub(super) search_spent: IntGaugeVec,
     pub(super) batches: IntCounterVec,
     pub(super) batch_rows: HistogramVec,
     pub(super) batches_found: IntCounter,
@@ -143,6 +144,11 @@ impl Telemetry {
             suppressed_adds: make.counts(
                 "listkeeper_adds_suppressed",
                 "Adds that are kept and not sent, because their contacts were deleted or have unsubscribed",
+                &["export"],
+            ),
+            search_spent: make.counts(
+                "listkeeper_rows_search_spent",
+                "Rows that are kept and not sent again: some were refused, and the search for which is spent",
                 &["export"],
             ),
             refused: make.counters("listkeeper_rows_refused_total", "Rows that the vendor refused for good", &["export"]),
@@ -324,6 +330,7 @@ impl Telemetry {
             &self.in_flight,
             &self.suppressed_contacts,
             &self.suppressed_adds,
+            &self.search_spent,
             &self.profiles_last_hour,
             &self.profiles_per_hour_max,
             &self.activities_open,

@@ -90,6 +90,14 @@ impl Telemetry {
                 self.refused.with_label_values(&[name(export)]).inc_by(u64::from(*rows));
                 tracing::warn!(export = name(export), rows, "the vendor refused rows; they are in the dead letters");
             }
+            Event::SearchSpent { export, contacts, refused } => {
+                tracing::warn!(
+                    export = name(export),
+                    contacts,
+                    refused,
+                    "the vendor refused some of these rows, and the search for which is spent: they are kept, and sent again when another row of their profile comes"
+                );
+            }
             Event::Suppressed { export, contacts } => {
                 self.suppressed.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
                 tracing::info!(export = name(export), contacts, "not added: the account has them as deleted or unsubscribed");
@@ -302,6 +310,7 @@ impl Telemetry {
                 (&self.waiting, export.waiting),
                 (&self.in_flight, export.in_flight),
                 (&self.suppressed_adds, export.suppressed),
+                (&self.search_spent, export.search_spent),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {
                 gauge.with_label_values(&label).set(number(count));
@@ -530,7 +539,7 @@ mod tests {
         let next = |offset| NextOffset { partition: PartitionId(0), offset };
         let view = Snapshot {
             connections: vec![ConnectionView { name: "news".into(), held: Some(HoldReason::TokenDead), ..Default::default() }],
-            exports: vec![ExportView { name: "vip".into(), members: 7, ..Default::default() }],
+            exports: vec![ExportView { name: "vip".into(), members: 7, search_spent: 3, ..Default::default() }],
             watermarks: vec![next(40)],
             paused: Some(PauseReason::CommitBehind),
             ..Snapshot::default()
@@ -542,6 +551,7 @@ mod tests {
             "listkeeper_held{holder=\"connection\",name=\"news\",reason=\"token_dead\"} 1",
             "listkeeper_paused{reason=\"commit_behind\",shard=\"2\"} 1",
             "listkeeper_members{export=\"vip\"} 7",
+            "listkeeper_rows_search_spent{export=\"vip\"} 3",
             "listkeeper_lag_records{partition=\"0\",shard=\"2\"} 60",
             "listkeeper_dependency_up{dependency=\"kafka\"} 0",
         ] {

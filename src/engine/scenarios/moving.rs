@@ -261,3 +261,19 @@ fn a_move_goes_on_at_once_when_the_last_is_found_to_have_left_already() {
     }
     assert!(!stage.engine.is_quiet());
 }
+
+#[test]
+fn rows_on_which_a_search_for_refused_ones_was_spent_are_sent_to_the_new_list() {
+    let mut stage = Stage::begin_with(old(), Vec::new(), None, START);
+    (0..8).for_each(|profile| stage.enter(&format!("p{profile}")));
+    stage.complete_picky(|address| ["p1", "p3", "p5", "p7"].iter().any(|bad| address.starts_with(bad)), 0);
+    assert_eq!(stage.outcome(), (2, 4, 2));
+    let mut stage = stage.reconfigured(moved());
+    let ours = [("p0", 10), ("p2", 12), ("p4", 14), ("p5", 15), ("p6", 16), ("p7", 17)];
+    let (list, left) = stage.leave(&ours, 2);
+    assert_eq!((list, left.len()), (LIST, 6));
+    stage.new_list_has(&[]);
+    let (list, joined) = stage.joins(3);
+    assert_eq!((list, joined), (NEW, ours.map(|(profile, _)| format!("{profile}@example.com")).to_vec()));
+    assert_eq!(stage.outcome(), (6, 0, 0));
+}

@@ -11,12 +11,12 @@ use crate::model::{
 
 use crate::simulator::fold::Wish;
 
-use super::{Sight, Verdict, opt_out_respected::OptOutRespected};
+use super::{Sight, Verdict, nothing_lost::NothingLost, opt_out_respected::OptOutRespected};
 
-pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected) -> Verdict {
+pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected, state: &NothingLost) -> Verdict {
     for index in 0..sight.catalog.exports.len() {
         for (on_other, (is_now, members)) in [false, true].into_iter().zip(sight.lists(index)) {
-            list(sight, opt_out, index, on_other, is_now, members.into_iter().collect())?;
+            list(sight, opt_out, state, index, on_other, is_now, members.into_iter().collect())?;
         }
     }
     nobody_is_staged(sight)
@@ -41,6 +41,7 @@ fn nobody_is_staged(sight: &Sight<'_>) -> Verdict {
 fn list(
     sight: &Sight<'_>,
     opt_out: &OptOutRespected,
+    state: &NothingLost,
     index: usize,
     on_other: bool,
     is_now: bool,
@@ -58,7 +59,10 @@ fn list(
     // What the vendor refuses is dead-lettered.
     wanted.retain(|address| sight.takes(index, address));
     wanted.extend(foreign.map(|contact| contact.address.clone()));
-    if let Some(missing) = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address)) {
+    // Of these nobody knows whether the vendor took them: it refused others beside them without a word which.
+    let spent = |address: &Text| state.is_search_spent(&export.name, address) && sight.refuses_some(index);
+    let missing = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address) && !spent(address));
+    if let Some(missing) = missing {
         return Err((Promise::ListsConverge, format!("{missing} is missing from {which} of {}", export.name)));
     }
     if (is_now && export.on_exit == OnExit::Keep) || sight.segments(index).is_none() {

@@ -92,6 +92,12 @@ impl Sight<'_> {
         address.len() <= self.vendor(export).address_bytes_max()
     }
 
+    /// Whether the vendor refuses some row that an export ever wanted: without one no search is spent.
+    fn refuses_some(&self, export: usize) -> bool {
+        let mut wishes = self.fold.export(export).values().flatten();
+        wishes.any(|wish| wish.wanted.as_ref().is_some_and(|(address, _)| !self.takes(export, address)))
+    }
+
     /// The addresses on the list of an export that has one all along, sorted.
     fn members(&self, export: usize) -> Vec<Text> {
         self.on_list(export, &self.catalog.exports[export].list)
@@ -169,6 +175,6 @@ impl Oracles {
     pub fn at_rest(&mut self, sight: &Sight<'_>) -> Verdict {
         quota_never_exceeded::by_the_vendor(sight)?;
         self.opt_out.at_rest(sight)?;
-        lists_converge::at_rest(sight, &self.opt_out)
+        lists_converge::at_rest(sight, &self.opt_out, &self.nothing_lost)
     }
 }

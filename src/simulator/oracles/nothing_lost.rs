@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{Promise, output::Commit};
+use crate::engine::{Promise, RefusedReason, output::Commit};
 use crate::model::{
     Text,
     batch::BatchName,
@@ -18,6 +18,8 @@ use super::{Sight, Verdict};
 #[derive(Debug, Default)]
 pub struct NothingLost {
     parked: BTreeSet<(Text, Text)>,
+    /// Addresses, by export and profile, on which a search for refused rows was spent.
+    search_spent: BTreeMap<(Text, Text), Text>,
     /// Where the records lie that letters tell of, and of which export.
     told: BTreeSet<(Position, Option<Text>)>,
     /// For each export and address, the profiles for which it was applied, and for which of the segments in their
@@ -62,6 +64,7 @@ impl NothingLost {
                 } else {
                     self.parked.remove(&key);
                 }
+                self.note_search(key.clone(), change.value.as_ref());
                 self.note_applied(key, change.value.as_ref());
             }
         }
@@ -85,6 +88,21 @@ impl NothingLost {
             }
         }
         Ok(())
+    }
+
+    /// What a member's record says of a search for refused rows. Its row lies in the state, to be sent when it is another.
+    fn note_search(&mut self, key: (Text, Text), value: Option<&StateValue>) {
+        self.search_spent.remove(&key);
+        let Some(StateValue::Member(cut)) = value else { return };
+        let spent = cut.refused.as_ref().is_some_and(|refused| RefusedReason::SearchSpent.is_why(refused));
+        if let Some(address) = cut.address.clone().filter(|_| spent && cut.row.is_some()) {
+            self.search_spent.insert(key, address);
+        }
+    }
+
+    /// Whether the state says that nobody knows whether an address is on an export's list, because a search was spent on it.
+    pub(super) fn is_search_spent(&self, export: &Text, address: &Text) -> bool {
+        self.search_spent.iter().any(|((of, _), spent)| of == export && spent == address)
     }
 
     /// What a member's record says of addresses that were applied.
