@@ -4,7 +4,7 @@
 //! Each end teaches two lines of times by rows: one from the activity's creation, as if all of them ran side by side, one
 //! from the end of the activity before it. Where activities overlap, one of the two foretells their ends better.
 
-use crate::model::time::UnixMillis;
+use crate::model::{time::UnixMillis, whole};
 
 /// Before anything was learned, an activity is looked at after this long.
 const FIRST_LOOK_MS: f64 = 2_000.0;
@@ -91,7 +91,7 @@ impl ActivityTime {
     /// For the state: milliseconds of an empty activity, and microseconds for each row. 0 for what is not known.
     pub(super) fn learned(&self) -> (u64, u64) {
         let (start, slope) = self.line().parts();
-        if self.line().weight == 0.0 { (0, 0) } else { (start.max(1.0) as u64, (slope * 1_000.0) as u64) }
+        if self.line().weight == 0.0 { (0, 0) } else { (whole(start.max(1.0)), whole(slope * 1_000.0)) }
     }
 
     /// Whether the vendor works on this account's activities one after the other.
@@ -107,13 +107,13 @@ impl ActivityTime {
     /// longer.
     pub(super) fn look_after_ms(&self, rows: u64) -> u64 {
         let line = self.line();
-        (line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5))) as u64
+        whole(line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5)))
     }
 
     /// What the one whose turn it is still takes, at a vendor that works on one after the other; `since_ms` is its age.
     pub(super) fn turn_left_ms(&self, rows: u64, since_ms: u64, vendor_now: UnixMillis) -> u64 {
         let worked_ms = since_ms.min(vendor_now.since_ms(self.last_ended_at));
-        (self.in_turn.expected_ms(rows as f64) as u64).saturating_sub(worked_ms)
+        whole(self.in_turn.expected_ms(rows as f64)).saturating_sub(worked_ms)
     }
 
     /// Whether an activity of that age takes longer than its rows explain.

@@ -172,13 +172,13 @@ impl Engine {
         self.check_rounds(now);
         if !stopping {
             self.post_batches(now);
+            self.read_suppressed(now);
             for export in self.export_ids() {
                 self.find_list(now, export);
                 self.read_existing(now, export);
                 self.find_ids(now, export);
             }
             self.keep_pools(now);
-            self.read_suppressed(now);
         }
     }
 

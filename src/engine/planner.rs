@@ -13,6 +13,7 @@ use crate::model::{
     catalog::{ApplicationId, ExportId},
     hash::text_hash,
     time::{Mono, Now},
+    whole,
 };
 
 use super::{
@@ -75,7 +76,7 @@ impl Engine {
         while let Some(best) = (0..ready.len()).max_by(|a, b| ready[*a].0.total_cmp(&ready[*b].0).then(b.cmp(a))) {
             let (_, group, reason) = ready[best];
             // Others may have taken what was left since.
-            if !self.affords(now, group) {
+            if !self.may_cut(now, group.export) || !self.affords(now, group) {
                 ready.swap_remove(best);
                 continue;
             }
@@ -140,7 +141,7 @@ impl Engine {
     /// Whether the day's calls that nothing else has been promised are enough for a group.
     fn affords(&self, now: Now, group: Group) -> bool {
         let key = &self.applications[usize::from(self.export(group.export).application.0)];
-        let own = (self.calls_of(now, group).min(1e9) as u32).saturating_sub(1);
+        let own = u32::try_from(whole(self.calls_of(now, group))).unwrap_or(u32::MAX).saturating_sub(1);
         let others = own.saturating_add(key.unsent + key.owed + key.promised);
         key.quota.has_left(now, key.quota.lane(now.mono, LANE_CALLS).saturating_add(others))
     }
@@ -219,18 +220,24 @@ impl Engine {
         if worth >= price.waiting_seconds || each {
             return Verdict::Goes(CutReason::Price, worth);
         }
-        let fair = oldest.plus_ms((price.wait_max_s * 1_000.0).min(1e12) as u64);
+        let fair = oldest.plus_ms(whole(price.wait_max_s * 1_000.0));
         if fair <= now.mono {
             return Verdict::Goes(CutReason::Age, worth);
         }
         let missing_ms = (price.waiting_seconds * calls - waited_s) * 1_000.0 / (weight * live as f64);
-        Verdict::Waits(fair.min(now.mono.plus_ms(missing_ms.ceil().clamp(1.0, 1e12) as u64)))
+        Verdict::Waits(fair.min(now.mono.plus_ms(whole(missing_ms.ceil().max(1.0)))))
     }
 
     /// Cuts one batch of a group, or begins what it needs. False when it can do no more now.
     fn cut_group(&mut self, now: Now, group: Group, reason: CutReason) -> bool {
         match group.operation {
-            Operation::Import => self.may_import(now, group.export) && self.cut_imports(now, group.export, reason),
+            Operation::Import if !self.may_import(now, group.export) => {
+                // It goes once the suppressed contacts were read: the call is not given to another.
+                let application = self.export(group.export).application;
+                self.application_mut(application).promised += 1;
+                false
+            }
+            Operation::Import => self.cut_imports(now, group.export, reason),
             Operation::Remove => {
                 self.cut_removals(now, group.export);
                 self.begin_finding(now, group.export);

@@ -7,6 +7,7 @@ use crate::model::{
     call::Request,
     catalog::ConnectionId,
     time::{Mono, Now},
+    whole,
 };
 
 use super::{
@@ -54,7 +55,7 @@ fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
         let weighed = one.rows.max(1) as f64 * one.weight;
         rows += weighed;
         sum_ms += weighed * one.done_at.since_ms(base) as f64;
-        let at = base.plus_ms(((price_ms + sum_ms) / rows).min(1e12) as u64).max(one.done_at);
+        let at = base.plus_ms(whole((price_ms + sum_ms) / rows)).max(one.done_at);
         if running.get(index + 1).is_none_or(|next| at <= next.done_at) {
             return Some(at);
         }

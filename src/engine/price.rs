@@ -15,7 +15,7 @@ pub(super) const PRICE_AGAIN_MS: u64 = 30_000;
 /// How long arrivals are remembered.
 const MEMORY_MS: f64 = 1_200_000.0;
 /// How long it was quiet before, for all that is known at first.
-const QUIET_MS: f64 = 300_000.0;
+const QUIET_MS: f64 = 100_000.0;
 /// Arrivals are counted in steps of this length; the first steps are shorter.
 const STEP_MS: u64 = 20_000;
 const FIRST_STEP_MS: u64 = 2_000;

@@ -27,3 +27,10 @@ pub type ActivityId = uuid::Uuid;
 pub type ContactId = uuid::Uuid;
 /// A contact list's id in one account, as the vendor gives it.
 pub type ListId = uuid::Uuid;
+
+/// The whole part of a number; 0 below 0, and the largest there is above.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is what is wanted")]
+pub const fn whole(number: f64) -> u64 {
+    number as u64
+}

@@ -13,6 +13,7 @@ use crate::model::{
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{PartitionId, Position},
     time::UnixMillis,
+    whole,
 };
 
 /// The one partition that the virtual source has.
@@ -90,7 +91,7 @@ impl Load {
         let members = shares
             .iter()
             .map(|share| {
-                let count = (scenario.members as f64 * share) as Profile;
+                let count = Profile::try_from(whole(scenario.members as f64 * share)).unwrap_or(Profile::MAX);
                 let first = next_profile;
                 next_profile += count;
                 (first..next_profile).collect()
@@ -122,7 +123,7 @@ impl Load {
     fn flap(&mut self, scenario: &Scenario, began: UnixMillis) {
         let Some(changes) = scenario.flaps_per_day else { return };
         self.flap_every_ms = 86_400_000 / i64::from(changes.max(1));
-        let profiles = (scenario.events_per_second * 864.0) as u32;
+        let profiles = whole(scenario.events_per_second * 864.0);
         let mut first: Vec<_> = (0..profiles)
             .map(|_| {
                 let profile = self.next_profile;
@@ -157,7 +158,7 @@ impl Load {
 
     /// When the next change comes; `None` when none does.
     pub(super) fn next_at(&self) -> Option<UnixMillis> {
-        let steady = (self.steady_at < self.ends_at.0 as f64).then_some(UnixMillis(self.steady_at as i64));
+        let steady = (self.steady_at < self.ends_at.0 as f64).then_some(UnixMillis(whole(self.steady_at).cast_signed()));
         let burst = self.bursts.front().map(|(at, _)| *at);
         let flap = self.flapping.front().map(|(at, ..)| *at);
         [steady, burst, flap].into_iter().flatten().min().filter(|at| *at < self.ends_at)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::time::UnixMillis;
+use crate::model::{time::UnixMillis, whole};
 
 /// Values of one kind, by steps of about 1.6 %.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +79,7 @@ impl Distribution {
     /// What a part of them (0 to 1) does not exceed, in seconds, to about 1.6 %.
     #[must_use]
     pub fn quantile_seconds(&self, part: f64) -> f64 {
-        let wanted = (part * self.count as f64).ceil() as u64;
+        let wanted = whole((part * self.count as f64).ceil());
         let mut seen = 0;
         for (step, times) in &self.steps {
             seen += times;

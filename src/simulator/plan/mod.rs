@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::model::{
     catalog::Catalog,
     time::{DAY_MS, UnixMillis},
+    whole,
 };
 
 /// How the vendor works on an account's activities.
@@ -127,7 +128,7 @@ impl Default for Scenario {
 
 impl Scenario {
     fn duration_ms(&self) -> i64 {
-        (self.hours * 3_600_000.0) as i64
+        whole(self.hours * 3_600_000.0).cast_signed()
     }
 
     /// The share of the day's calls that we may spend.

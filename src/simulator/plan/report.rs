@@ -10,7 +10,7 @@ use super::{
     measure::{Distribution, Figures, GroupMeasure},
     vendor::Vendor,
 };
-use crate::model::{call::CallKind, catalog::Catalog, time::UnixMillis};
+use crate::model::{call::CallKind, catalog::Catalog, time::UnixMillis, whole};
 
 /// What to expect.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -141,7 +141,7 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
     let calls = &measured.vendor.calls;
     let fits = measured.backlog <= measured.backlog_at_half.max(100) && !measured.held_others;
     let began_hour = measured.began.0.div_euclid(3_600_000);
-    let hours = (scenario.hours.ceil() as i64).max(1);
+    let hours = whole(scenario.hours.ceil()).cast_signed().max(1);
     Report {
         events,
         applied: events - measured.backlog,

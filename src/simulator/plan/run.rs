@@ -331,25 +331,19 @@ impl Run {
     }
 
     fn note(&mut self, event: &Event) {
-        match event {
-            Event::Applied { export, adds, updates, removals, at, vendor_ms, freshness_ms } => {
-                let operation = if *removals > 0 { Operation::Remove } else { Operation::Import };
-                let group = &mut self.groups[usize::from(export.0)][index_of(operation)];
-                for age_ms in freshness_ms {
-                    group.apply(*at, u64::from(*age_ms), *vendor_ms);
-                }
-                let rows = u64::from(adds + updates + removals);
-                let minute = at.0.div_euclid(60_000);
-                *self.applied_by.entry(minute).or_default() += rows;
-                self.confirmation.add_many(self.wall().since_ms(*at), rows);
-            }
-            Event::Cancelled { .. } => {}
-            Event::Held { reason, .. } => {
-                self.held.insert(reason.as_str());
-                self.held_others |= !matches!(reason, HoldReason::ProfilesPerHour | HoldReason::SuppressionUnread);
-            }
-            _ => {}
+        if let Event::Held { reason, .. } = event {
+            self.held.insert(reason.as_str());
+            self.held_others |= !matches!(reason, HoldReason::ProfilesPerHour | HoldReason::SuppressionUnread);
         }
+        let Event::Applied { export, adds, updates, removals, at, vendor_ms, freshness_ms } = event else { return };
+        let operation = if *removals > 0 { Operation::Remove } else { Operation::Import };
+        let group = &mut self.groups[usize::from(export.0)][index_of(operation)];
+        for age_ms in freshness_ms {
+            group.apply(*at, u64::from(*age_ms), *vendor_ms);
+        }
+        let rows = u64::from(adds + updates + removals);
+        *self.applied_by.entry(at.0.div_euclid(60_000)).or_default() += rows;
+        self.confirmation.add_many(self.wall().since_ms(*at), rows);
     }
 
     fn report(mut self, scenario: &Scenario, half: u64, backlog: u64) -> Report {

@@ -14,6 +14,7 @@ use crate::model::{
     activity::{Activity, ActivityCounts, ActivityState},
     call::{Answer, CallKind, Contact, ContactStatus, Cursor, Disposition, List, Outcome, Page, Refusal, RemovalSource, Request},
     time::{UnixMillis, UtcDay},
+    whole,
 };
 
 /// An activity takes this long, and [`ROW_US`] for each row more.
@@ -268,7 +269,7 @@ impl Vendor {
         if self.kind == VendorKind::Scattered {
             // Lognormal with a spread of 30 % and a mean of 1.
             let normal = (-2.0 * (1.0 - self.rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * self.rng.f64()).cos();
-            took_ms = (took_ms as f64 * (0.3 * normal - 0.045).exp()) as u64;
+            took_ms = whole(took_ms as f64 * (0.3 * normal - 0.045).exp());
         }
         let id = ActivityId::from_u128(self.id());
         let state = &mut self.accounts[account];
