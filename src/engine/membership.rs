@@ -539,9 +539,7 @@ impl Membership {
         }
         let owner = contact.owner;
         // The slot will be another address's: nothing of this one may stay with it.
-        if !planted(Bug::IdOfAnother) {
-            self.ids.remove(&slot.0);
-        }
+        self.ids.remove(&slot.0);
         if let Some(contact) = self.contacts.remove(slot.0)
             && let Ok(entry) = self.by_address.find_entry(hash(self.seed, &contact.address), |other| *other == slot.0)
         {

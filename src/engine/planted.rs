@@ -77,8 +77,6 @@ named! {
         SuppressedStaged = "an opt-out is staged",
         /// A staging list is used again whoever is on it.
         StagingListUnread = "a staging list is used again without a look",
-        /// A contact's id stays with a slot that serves another address.
-        IdOfAnother = "a contact's id stays with its slot",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }

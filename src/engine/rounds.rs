@@ -679,8 +679,11 @@ impl Engine {
 
     /// A contact of a round that the vendor did not import leaves another way.
     pub(super) fn leave_unstaged(&mut self, export: ExportId, slot: ContactSlot) {
-        let contact = self.export_mut(export).members.contact_mut(slot);
-        if let Some(waiting) = &mut contact.waiting {
+        let members = &mut self.export_mut(export).members;
+        // What was wanted of it may have been cancelled: then nothing is left of it.
+        if members.contact_if(slot).is_some()
+            && let Some(waiting) = &mut members.contact_mut(slot).waiting
+        {
             waiting.unstaged = true;
         }
     }
