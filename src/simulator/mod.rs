@@ -2,9 +2,9 @@
 //!
 //! Begin with `world/mod.rs`. It models processes that share one shard through a group (crash, standstill, rebalance,
 //! takeover), Kafka's transactions and fencing, configurations that change and differ between processes, the vendor with
-//! its inferred behaviours by seed, token stores, and clocks. It does not model: several shards, exports that go while
-//! another one is in the same account, changed lists and connections, lists that are deleted, profiles that move to
-//! another partition, and a request that its process was stopped in the middle of.
+//! its inferred behaviours by seed, token stores, and clocks. It does not model: several shards, changed connections, an
+//! export's list that somebody deletes, and a request that its process was stopped in the middle of. `plan` is another world,
+//! without faults: it tells what to expect of a load.
 
 pub mod broker;
 pub mod configurations;
