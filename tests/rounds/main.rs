@@ -42,6 +42,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     say(&format!("{} rounds from seed {seed}", arguments.rounds));
+    let (mut rig, mut failures) = (Rig::start(), 0);
     // A round's failure is said in its line; that of another thread at once.
     let usual = std::panic::take_hook();
     let main = std::thread::current().id();
@@ -50,7 +51,6 @@ fn main() -> ExitCode {
             usual(info);
         }
     }));
-    let (mut rig, mut failures) = (Rig::start(), 0);
     for seed in seed..seed + arguments.rounds {
         let folder = rig::scratch("chaos");
         let lived = catch_unwind(AssertUnwindSafe(|| {
