@@ -425,7 +425,7 @@ impl Engine {
         let mut holds = std::collections::BTreeMap::new();
         for (index, application) in self.applications.iter().enumerate() {
             if let Some((reason, _)) = application.held {
-                holds.insert(Holder::Application(ApplicationId(u16::try_from(index).unwrap_or(u16::MAX))), reason);
+                holds.insert(Holder::Application(ApplicationId::at(index)), reason);
             }
         }
         for id in self.connection_ids() {

@@ -224,8 +224,8 @@ struct ExportState {
     /// Rows that were sent in the last 60 minutes.
     hourly: hourly::HourlyRows,
     rows_open: u64,
-    /// Calls that its removals still need which go by staging lists.
-    owed: u32,
+    /// Calls of its removals that were decided to go by staging lists and are in no round yet.
+    promised: u32,
     /// How often changes begin to wait: adds and updates, and removals.
     arrivals: [price::ArrivalRate; 2],
     cancelled: u32,
@@ -370,11 +370,11 @@ impl Engine {
     }
 
     fn export_ids(&self) -> impl Iterator<Item = ExportId> + use<> {
-        (0..self.exports.len()).map(|index| ExportId(u16::try_from(index).unwrap_or(u16::MAX)))
+        (0..self.exports.len()).map(|index| ExportId::at(index))
     }
 
     fn connection_ids(&self) -> impl Iterator<Item = ConnectionId> + use<> {
-        (0..self.connections.len()).map(|index| ConnectionId(u16::try_from(index).unwrap_or(u16::MAX)))
+        (0..self.connections.len()).map(|index| ConnectionId::at(index))
     }
 
     fn emit(&mut self, event: Event) {
@@ -455,7 +455,7 @@ impl ExportState {
             held: None,
             hourly: hourly::HourlyRows::default(),
             rows_open: 0,
-            owed: 0,
+            promised: 0,
             arrivals: <[price::ArrivalRate; 2]>::default(),
             cancelled: 0,
             record_due: false,

@@ -75,13 +75,13 @@ impl Engine {
         }
         while let Some(best) = (0..ready.len()).max_by(|a, b| ready[*a].0.total_cmp(&ready[*b].0).then(b.cmp(a))) {
             let (_, group, reason) = ready[best];
-            // Others may have taken what was left since.
+            // Others may have taken what was left; what the day cannot pay for to its end is not begun.
             if !self.may_cut(now, group.export) || !self.affords(now, group) {
                 ready.swap_remove(best);
                 continue;
             }
             // Whoever has cut may be ready for more.
-            let again = self.cut_group(now, group, reason) && self.may_cut(now, group.export);
+            let again = self.cut_group(now, group, reason);
             match self.goes(now, group).filter(|_| again) {
                 Some((worth, reason)) => ready[best] = (worth, group, reason),
                 None => {
@@ -111,10 +111,13 @@ impl Engine {
             if !self.applications[index].price.is_due(now.mono) {
                 continue;
             }
-            let application = ApplicationId(u16::try_from(index).unwrap_or(u16::MAX));
+            let application = ApplicationId::at(index);
             let mut demands = Vec::new();
             let mut each = 0.0;
-            for export in self.export_ids().filter(|export| self.export(*export).application == application).collect::<Vec<_>>() {
+            for export in self.export_ids() {
+                if self.export(export).application != application {
+                    continue;
+                }
                 let weight = f64::from(self.catalog.export(export).weight);
                 let calls = self.removal_calls_usual(now, export);
                 let state = self.export_mut(export);
@@ -148,8 +151,7 @@ impl Engine {
 
     fn goes(&mut self, now: Now, group: Group) -> Option<(f64, CutReason)> {
         match self.judge(now, group) {
-            // What the day cannot pay for to its end is not begun.
-            Verdict::Goes(reason, worth) => self.affords(now, group).then_some((worth, reason)),
+            Verdict::Goes(reason, worth) => Some((worth, reason)),
             Verdict::Waits(until) => {
                 // The price may fall meanwhile, if nothing else happens.
                 self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
@@ -241,10 +243,10 @@ impl Engine {
             Operation::Remove => {
                 self.cut_removals(now, group.export);
                 self.begin_finding(now, group.export);
-                let owed = self.staging_calls_left(group.export);
+                let promised = self.staging_calls_left(group.export);
                 let state = self.export_mut(group.export);
-                let (application, more) = (state.application, owed.saturating_sub(state.owed));
-                state.owed = owed;
+                let (application, more) = (state.application, promised.saturating_sub(state.promised));
+                state.promised = promised;
                 self.application_mut(application).promised += more;
                 false
             }
@@ -301,7 +303,7 @@ impl Engine {
             return false;
         }
         // A batch that cannot be sent today would fence its contacts until tomorrow. What was begun comes before what was not.
-        let promised = if state.owed > 0 { 0 } else { key.promised };
+        let promised = if state.promised > 0 { 0 } else { key.promised };
         let needed = unsent + key.owed + promised;
         let lane = key.quota.lane(now.mono, LANE_CALLS);
         if !key.quota.has_left(now, lane.saturating_add(needed)) {
@@ -335,12 +337,12 @@ impl Engine {
             account.gated = false;
         }
         for export in self.export_ids() {
-            let owed = self.staging_calls_left(export);
-            let application = self.export(export).application;
-            self.export_mut(export).owed = owed;
-            if let Some(key) = self.applications.get_mut(usize::from(application.0)) {
-                key.promised = key.promised.saturating_add(owed);
-            }
+            let promised = self.staging_calls_left(export);
+            let state = self.export_mut(export);
+            state.promised = promised;
+            let application = state.application;
+            let key = self.application_mut(application);
+            key.promised = key.promised.saturating_add(promised);
         }
         let mut follows = vec![false; self.connections.len()];
         for batch in self.batches.values() {

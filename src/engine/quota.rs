@@ -152,7 +152,7 @@ impl Quota {
 
     /// Calls kept for terms that do not know the vendor's clock yet.
     fn clock_calls(&self, now: Mono) -> u32 {
-        self.share_of_rest(now, CLOCK_CALLS).max(u32::from(self.day_left_ms(now) > DAY_END_MS))
+        self.share_of_rest(now, CLOCK_CALLS)
     }
 
     fn share_of_rest(&self, now: Mono, calls: u32) -> u32 {

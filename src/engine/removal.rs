@@ -69,17 +69,55 @@ impl Engine {
         if contacts == 0 {
             return;
         }
-        let allowed = &self.catalog.export(export).removal_strategies;
-        let paused = state.rounds.paused_until(now).or(self.staging(state.connection).blocked_until(now));
-        let stages = allowed.contains(&RemovalStrategy::StagingList)
-            && !self.suppression_is_full(export)
-            && self.some_may_be_staged(export);
-        match paused.filter(|_| stages) {
+        let stages = self.allows_staging(export) && self.some_may_be_staged(export);
+        match self.staging_paused_until(now, export).filter(|_| stages) {
             None => self.choose(now, export, stages, self.sequence, contacts),
             // Rounds that fail, or have no list, are no reason to do what the operator has not allowed.
-            Some(until) if allowed.len() == 1 => self.wake_at(until),
+            Some(until) if self.catalog.export(export).removal_strategies.len() == 1 => self.wake_at(until),
             Some(_) => self.choose(now, export, false, self.sequence, contacts),
         }
+    }
+
+    /// The same for those up to a sequence, none of which may go by a staging list: by looks where no other way is allowed,
+    /// because an erasure, say, must not wait for ever.
+    pub(super) fn find_unstaged(&mut self, now: Now, export: ExportId, upto: u64, contacts: u64) {
+        self.choose(now, export, false, upto, contacts);
+    }
+
+    /// What each way costs that so many contacts may leave by now, the cheapest first.
+    pub(super) fn ways(&self, now: Now, export: ExportId, stages: bool, contacts: u64) -> Vec<(RemovalStrategy, u64)> {
+        let state = self.export(export);
+        let round_rows_max = state.rounds.rows_max() as u64;
+        let reads = u64::from(self.reads_before_staging(now, export));
+        let lists = self.staging(state.connection).calls_for(contacts.div_ceil(round_rows_max));
+        let members = state.members.on_list().max(contacts).max(state.members_shown);
+        let load = Load { contacts, members, round_rows_max, before_rounds: reads + lists };
+        let allowed = &self.catalog.export(export).removal_strategies;
+        let may = |strategy: RemovalStrategy| match strategy {
+            RemovalStrategy::StagingList => stages && allowed.contains(&strategy),
+            RemovalStrategy::LookUp | RemovalStrategy::Scan => allowed.contains(&strategy),
+        };
+        let [look_up, scan, staging] = costs(load);
+        let mut ways: Vec<(RemovalStrategy, u64)> =
+            [look_up, scan, staging].into_iter().filter(|(strategy, _)| may(*strategy)).collect();
+        ways.sort_by_key(|(_, calls)| *calls);
+        if ways.is_empty() { vec![look_up] } else { ways }
+    }
+
+    fn choose(&mut self, now: Now, export: ExportId, stages: bool, upto: u64, contacts: u64) {
+        let ways = self.ways(now, export, stages, contacts);
+        let Some((strategy, calls)) = ways.first().copied() else { return };
+        let other = ways.get(1).copied();
+        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, other });
+        self.export_mut(export).finding = match strategy {
+            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
+            RemovalStrategy::Scan => Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono },
+            RemovalStrategy::StagingList => Finding::Staging { upto },
+        };
+        if let Finding::Staging { .. } = self.export(export).finding {
+            self.cut_rounds(now, export);
+        }
+        self.wake_at(now.mono);
     }
 
     /// Calls that it takes to remove whoever of an export waits for it, in the cheapest way.
@@ -127,54 +165,21 @@ impl Engine {
         u32::try_from(3 * rounds).unwrap_or(u32::MAX)
     }
 
+    /// Whether the operator allows staging lists for an export, and its account lets them be used.
+    fn allows_staging(&self, export: ExportId) -> bool {
+        let allowed = &self.catalog.export(export).removal_strategies;
+        allowed.contains(&RemovalStrategy::StagingList) && !self.suppression_is_full(export)
+    }
+
+    /// Until when no round of an export is begun, if that lies ahead.
+    pub(super) fn staging_paused_until(&self, now: Now, export: ExportId) -> Option<Mono> {
+        let state = self.export(export);
+        state.rounds.paused_until(now).or(self.staging(state.connection).blocked_until(now))
+    }
+
     /// Whether staging lists may be used for an export now.
     fn stages(&self, now: Now, export: ExportId) -> bool {
-        let state = self.export(export);
-        let allowed = &self.catalog.export(export).removal_strategies;
-        let paused = state.rounds.paused_until(now).or(self.staging(state.connection).blocked_until(now));
-        allowed.contains(&RemovalStrategy::StagingList) && !self.suppression_is_full(export) && paused.is_none()
-    }
-
-    /// The same for those up to a sequence, none of which may go by a staging list: by looks where no other way is allowed,
-    /// because an erasure, say, must not wait for ever.
-    pub(super) fn find_unstaged(&mut self, now: Now, export: ExportId, upto: u64, contacts: u64) {
-        self.choose(now, export, false, upto, contacts);
-    }
-
-    /// What each way costs that so many contacts may leave by now, the cheapest first.
-    pub(super) fn ways(&self, now: Now, export: ExportId, stages: bool, contacts: u64) -> Vec<(RemovalStrategy, u64)> {
-        let state = self.export(export);
-        let round_rows_max = state.rounds.rows_max() as u64;
-        let reads = u64::from(self.reads_before_staging(now, export));
-        let lists = self.staging(state.connection).calls_for(contacts.div_ceil(round_rows_max));
-        let members = state.members.on_list().max(contacts).max(state.members_shown);
-        let load = Load { contacts, members, round_rows_max, before_rounds: reads + lists };
-        let allowed = &self.catalog.export(export).removal_strategies;
-        let may = |strategy: RemovalStrategy| match strategy {
-            RemovalStrategy::StagingList => stages && allowed.contains(&strategy),
-            RemovalStrategy::LookUp | RemovalStrategy::Scan => allowed.contains(&strategy),
-        };
-        let [look_up, scan, staging] = costs(load);
-        let mut ways: Vec<(RemovalStrategy, u64)> =
-            [look_up, scan, staging].into_iter().filter(|(strategy, _)| may(*strategy)).collect();
-        ways.sort_by_key(|(_, calls)| *calls);
-        if ways.is_empty() { vec![look_up] } else { ways }
-    }
-
-    fn choose(&mut self, now: Now, export: ExportId, stages: bool, upto: u64, contacts: u64) {
-        let ways = self.ways(now, export, stages, contacts);
-        let Some((strategy, calls)) = ways.first().copied() else { return };
-        let other = ways.get(1).copied();
-        self.emit(Event::RemovalPlanned { export, strategy, contacts, calls, other });
-        self.export_mut(export).finding = match strategy {
-            RemovalStrategy::LookUp => Finding::LookingUp { upto, under_way: false },
-            RemovalStrategy::Scan => Finding::Scanning { cursor: None, upto, under_way: false, seen: 0, began: now.mono },
-            RemovalStrategy::StagingList => Finding::Staging { upto },
-        };
-        if let Finding::Staging { .. } = self.export(export).finding {
-            self.cut_rounds(now, export);
-        }
-        self.wake_at(now.mono);
+        self.allows_staging(export) && self.staging_paused_until(now, export).is_none()
     }
 
     /// A page of the list.

@@ -25,14 +25,7 @@ fn unplaced(name: &Text) -> Export {
         connection: ConnectionId(0),
         list: ListRef::Named { name: Text::default(), create: false },
         segments: Vec::new(),
-        mapping: Mapping {
-            email: FieldId(0),
-            first_name: None,
-            last_name: None,
-            custom: Vec::new(),
-            custom_names: Arc::from([]),
-            hash: 0,
-        },
+        mapping: Mapping::address_alone(FieldId(0), 0),
         no_address: NoAddress::Skip,
         on_exit: OnExit::Keep,
         backfill: Backfill::None,
@@ -41,10 +34,6 @@ fn unplaced(name: &Text) -> Export {
         weight: 1,
         starts_at_once: true,
     }
-}
-
-fn number(index: usize) -> ExportId {
-    ExportId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 /// A list as a header names it.
@@ -76,7 +65,7 @@ impl Engine {
         if let Some(id) = self.restored.exports_by_name.get(name) {
             return *id;
         }
-        let id = number(self.exports.len());
+        let id = ExportId::at(self.exports.len());
         let export = unplaced(name);
         let mut state = ExportState::new(&self.catalog, &export, self.rng.u64(..));
         state.remove();
@@ -103,8 +92,8 @@ impl Engine {
                 self.restored.exports_by_name.remove(&export.name);
                 continue;
             };
-            let id = number(self.exports.len());
-            numbers.insert(number(first + index), id);
+            let id = ExportId::at(self.exports.len());
+            numbers.insert(ExportId::at(first + index), id);
             self.restored.exports_by_name.insert(export.name.clone(), id);
             (export.connection, export.list) = (connection, list);
             state.connection = connection;

@@ -199,7 +199,7 @@ impl Engine {
         let Finding::Staging { upto } = self.export(export).finding else { return };
         let Some(target) = self.export(export).list else { return };
         let id = self.account_of(export);
-        if self.staging(id).blocked_until(now).is_some() || self.export(export).rounds.paused_until(now).is_some() {
+        if self.staging_paused_until(now, export).is_some() {
             self.export_mut(export).finding = Finding::Idle;
             self.begin_finding(now, export);
             return;
@@ -214,7 +214,7 @@ impl Engine {
             }
             let Some(list) = self.take_list(id) else { break };
             // Whoever came later fills it as well.
-            let rows = self.round_rows(now, export, u64::MAX, &mut aside);
+            let rows = self.round_rows(now, export, &mut aside);
             over = rows.is_empty();
             if over {
                 self.give_back(now, id, list, Left::Unused);
@@ -247,11 +247,11 @@ impl Engine {
     }
 
     /// The contacts of the next round; those that are not to be staged are put aside.
-    fn round_rows(&mut self, now: Now, export: ExportId, upto: u64, aside: &mut Vec<(ContactSlot, u64)>) -> Vec<BatchRow> {
+    fn round_rows(&mut self, now: Now, export: ExportId, aside: &mut Vec<(ContactSlot, u64)>) -> Vec<BatchRow> {
         let rows_max = self.export(export).rounds.rows_max().min(self.rows_allowed(now, export));
         let (mut rows, mut bytes) = (Vec::new(), HEADER_BYTES);
         while rows.len() < rows_max {
-            let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop_upto(upto) else { break };
+            let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop() else { break };
             if !self.export(export).members.waits(slot, sequence) {
                 continue;
             }

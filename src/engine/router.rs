@@ -33,7 +33,7 @@ impl Router {
     pub fn new(catalog: &Catalog, routed: impl Fn(ExportId) -> bool) -> Self {
         let mut routes: HashMap<Text, Vec<Route>, foldless::State> = HashMap::default();
         for (index, export) in catalog.exports.iter().enumerate() {
-            let id = ExportId(u16::try_from(index).unwrap_or(u16::MAX));
+            let id = ExportId::at(index);
             if !routed(id) {
                 continue;
             }

@@ -23,7 +23,7 @@ impl Engine {
                 .iter()
                 .enumerate()
                 .map(|(index, state)| {
-                    let id = ApplicationId(u16::try_from(index).unwrap_or(u16::MAX));
+                    let id = ApplicationId::at(index);
                     ApplicationView {
                         name: self.catalog.application(id).name.clone(),
                         calls_used: state.quota.used(),

@@ -22,6 +22,21 @@ pub struct ExportId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FieldId(pub u16);
 
+/// Numbers are places in the catalog's lists.
+macro_rules! numbered {
+    ($($Id:ident),*) => {
+        $(impl $Id {
+            /// The number of the place `index`; a catalog has fewer than 65,536 of a kind.
+            #[must_use]
+            pub fn at(index: usize) -> Self {
+                Self(u16::try_from(index).unwrap_or(u16::MAX))
+            }
+        })*
+    };
+}
+
+numbered!(ApplicationId, ConnectionId, ExportId);
+
 /// Hash of an application's client id: names are labels, this is the identity in the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ClientIdHash(pub u64);
@@ -149,6 +164,14 @@ pub struct Mapping {
     pub custom_names: Arc<[Text]>,
     /// Hash of all of the above with the paths, as the state's header records it.
     pub hash: u64,
+}
+
+impl Mapping {
+    /// The address and nothing else.
+    #[must_use]
+    pub fn address_alone(email: FieldId, hash: u64) -> Self {
+        Self { email, first_name: None, last_name: None, custom: Vec::new(), custom_names: Arc::from([]), hash }
+    }
 }
 
 /// What happens to an event that brings a profile without an address.

@@ -337,11 +337,10 @@ enum Policy {
 
 /// Mean own delay of a policy, by the counts of groups in steps of a second.
 fn simple(scenario: &Scenario, policy: Policy) -> f64 {
-    let exports = usize::from(scenario.lists * scenario.connections);
-    let harmonic: f64 = (1..=exports).map(|rank| 1.0 / rank as f64).sum();
-    let groups: Vec<(f64, f64)> = (1..=exports)
-        .flat_map(|rank| {
-            let rate = scenario.events_per_second / (rank as f64 * harmonic);
+    let groups: Vec<(f64, f64)> = plan::shares(usize::from(scenario.lists * scenario.connections))
+        .into_iter()
+        .flat_map(|share| {
+            let rate = scenario.events_per_second * share;
             [(rate * scenario.entries, 1.0), (rate * (1.0 - scenario.entries), 2.0)]
         })
         .collect();

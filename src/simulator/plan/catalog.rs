@@ -1,7 +1,5 @@
 //! The configuration that a plan runs with.
 
-use std::sync::Arc;
-
 use super::Scenario;
 use crate::model::{
     ListId,
@@ -45,16 +43,12 @@ pub(super) fn catalog(scenario: &Scenario) -> Catalog {
         export.segments.truncate(1);
         export.list = ListRef::Id(list_of(index));
         export.on_exit = OnExit::Remove;
-        export.mapping = mapping();
+        export.mapping = Mapping::address_alone(FieldId(0), 1);
         if scenario.staging && !export.removal_strategies.contains(&RemovalStrategy::StagingList) {
             export.removal_strategies.push(RemovalStrategy::StagingList);
         }
     }
     catalog
-}
-
-fn mapping() -> Mapping {
-    Mapping { email: FieldId(0), first_name: None, last_name: None, custom: Vec::new(), custom_names: Arc::from([]), hash: 1 }
 }
 
 fn made_up(scenario: &Scenario) -> Catalog {
@@ -69,7 +63,7 @@ fn made_up(scenario: &Scenario) -> Catalog {
         connection: ConnectionId(index / scenario.lists.max(1)),
         list: ListRef::Id(list_of(usize::from(index))),
         segments: vec![format!("segment {:02}", index + 1).into()],
-        mapping: mapping(),
+        mapping: Mapping::address_alone(FieldId(0), 1),
         no_address: NoAddress::Skip,
         on_exit: OnExit::Remove,
         backfill: Backfill::None,

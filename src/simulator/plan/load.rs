@@ -71,7 +71,8 @@ pub(super) struct Load {
 }
 
 /// Each export's part of the changes: Zipf(1).
-pub(super) fn shares(exports: usize) -> Vec<f64> {
+#[must_use]
+pub fn shares(exports: usize) -> Vec<f64> {
     let harmonic: f64 = (1..=exports).map(|rank| 1.0 / rank as f64).sum();
     (1..=exports).map(|rank| 1.0 / (rank as f64 * harmonic)).collect()
 }
@@ -153,7 +154,7 @@ impl Load {
     fn draw_export(&mut self) -> ExportId {
         let drawn = self.rng.f64();
         let index = self.cumulative.partition_point(|sum| *sum <= drawn).min(self.cumulative.len() - 1);
-        ExportId(u16::try_from(index).unwrap_or(u16::MAX))
+        ExportId::at(index)
     }
 
     /// When the next change comes; `None` when none does.

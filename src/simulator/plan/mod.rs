@@ -11,6 +11,7 @@ pub mod report;
 mod run;
 mod vendor;
 
+pub use load::shares;
 pub use measure::{Distribution, Figures};
 pub use report::Report;
 pub use run::run;

@@ -71,7 +71,7 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             ..VendorConfig::default()
         };
         let mut vendor = Vendor::new(config, scenario.wall_start);
-        let id = ConnectionId(u16::try_from(index).unwrap_or(u16::MAX));
+        let id = ConnectionId::at(index);
         let mut ids: BTreeMap<(usize, bool), ListId> = BTreeMap::new();
         for (number, (export, list)) in catalog.exports.iter_mut().zip(&scenario.lists).enumerate() {
             if export.connection != id {
