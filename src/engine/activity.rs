@@ -314,7 +314,7 @@ impl Engine {
         {
             let account = &mut self.connections[usize::from(connection.0)];
             account.activity_time.learn(rows, created_at, ended_at);
-            account.suppression.keep_activity_time(account.activity_time.learned());
+            account.learned.keep_activity_time(account.activity_time.learned());
         }
         self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
         // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an

@@ -142,10 +142,7 @@ impl Engine {
             }
             (StateKey::Connection { connection }, Some(StateValue::Connection(record))) => {
                 if let Some(state) = self.connection_named(&connection) {
-                    let (start_ms, row_us) = (record.activity_start_ms, record.activity_row_us);
-                    state.activity_time = super::activity_time::ActivityTime::restored(start_ms, row_us);
-                    state.staging.restore(&record);
-                    state.suppression.restore_record(record);
+                    state.restore_record(&record);
                 }
             }
             (StateKey::Suppressed { connection, bucket }, value) => {

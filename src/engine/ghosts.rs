@@ -214,18 +214,15 @@ impl Engine {
 
     /// The first import of each connection tells whether the names of files come back.
     pub(super) fn check_name(&mut self, id: ConnectionId, activity: &Activity) {
-        let names_echoed = self.connections[usize::from(id.0)].suppression.record.names_echoed;
-        let echoed = match (&activity.source_file_name, names_echoed) {
+        let echoed = match (&activity.source_file_name, self.names_echoed(id)) {
             (Some(_), Some(true)) | (None, Some(_)) => return,
             (Some(_), Some(false) | None) => true,
             // The first readings of a fresh activity may lack more than this.
             (None, None) if !activity.state.is_final() => return,
             (None, None) => false,
         };
-        let suppression = &mut self.connection_mut(id).suppression;
-        suppression.record.names_echoed = Some(echoed);
-        suppression.record_due = true;
-        self.journal.moved = true;
+        self.connection_mut(id).learned.names_echoed = Some(echoed);
+        self.connection_due(id);
         if !echoed {
             self.emit(Event::NamesNotEchoed { connection: id });
         }
@@ -239,6 +236,6 @@ impl Engine {
 
     /// Whether the names of a connection's imports come back, once it is known.
     pub(super) fn names_echoed(&self, connection: ConnectionId) -> Option<bool> {
-        self.connections[usize::from(connection.0)].suppression.record.names_echoed
+        self.connections[usize::from(connection.0)].learned.names_echoed
     }
 }

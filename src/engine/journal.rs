@@ -201,7 +201,7 @@ impl Engine {
             }
         }
         for (state, connection) in self.connections.iter_mut().zip(&self.catalog.connections) {
-            state.suppression.records(&connection.name, &mut changes);
+            state.records(&connection.name, &mut changes);
         }
         for id in self.export_ids() {
             let name = self.catalog.export(id).name.clone();

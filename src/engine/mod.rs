@@ -33,6 +33,7 @@ mod few;
 mod ghosts;
 mod hourly;
 mod journal;
+mod learned;
 mod membership;
 mod moving;
 mod order;
@@ -178,6 +179,8 @@ struct ConnectionState {
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
+    /// What was found out of it.
+    learned: learned::Learned,
     staging: staging::Staging,
     /// When its activities are looked through for batches that were given up.
     ghosts_at: Mono,
@@ -418,6 +421,7 @@ impl ConnectionState {
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
+            learned: learned::Learned::default(),
             staging: staging::Staging::default(),
             ghosts_at: Mono(0),
             open_rows: 0,

@@ -363,7 +363,7 @@ impl Engine {
     }
 
     fn removes_from_source(&self, export: ExportId) -> Option<bool> {
-        self.connections[usize::from(self.account_of(export).0)].suppression.record.removes_from_source
+        self.connections[usize::from(self.account_of(export).0)].learned.removes_from_source
     }
 
     /// Whether another round of the connection finds out already if two lists may be named in one removal.
@@ -633,10 +633,8 @@ impl Engine {
     /// It is known now whether a removal may name its source among its targets.
     fn verified(&mut self, export: ExportId, removes: bool) {
         let connection = self.account_of(export);
-        let suppression = &mut self.connection_mut(connection).suppression;
-        suppression.record.removes_from_source = Some(removes);
-        suppression.record_due = true;
-        self.journal.moved = true;
+        self.connection_mut(connection).learned.removes_from_source = Some(removes);
+        self.connection_due(connection);
         self.emit(Event::RemovesFromSource { connection, removes });
     }
 

@@ -134,7 +134,7 @@ impl Staging {
     }
 
     /// What the state is to tell.
-    fn records(&self) -> Vec<StagingListRecord> {
+    pub(super) fn records(&self) -> Vec<StagingListRecord> {
         let record = |known: &StagingList| StagingListRecord {
             list: known.list,
             number: known.number,
@@ -265,10 +265,7 @@ impl Engine {
 
     /// The pool changed: its record goes with the next transaction, as does that of a round which uses it.
     fn pool_changed(&mut self, id: ConnectionId) {
-        let state = self.connection_mut(id);
-        state.suppression.record.staging_lists = state.staging.records();
-        state.suppression.record_due = true;
-        self.journal.moved = true;
+        self.connection_due(id);
     }
 
     fn tell_of(&mut self, connection: ConnectionId, number: u8, change: StagingListChange) {

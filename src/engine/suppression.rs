@@ -12,7 +12,7 @@ use crate::model::{
     call::{Answer, ContactStatus, Cursor, Outcome, Page, Request},
     catalog::{ApplicationId, ConnectionId, ExportId},
     hash::text_hash,
-    state::{ConnectionRecord, StateChange, StateKey, StateValue, SuppressedBucket},
+    state::{StateChange, StateKey, StateValue, SuppressedBucket},
     time::{Mono, Now, UnixMillis},
 };
 
@@ -49,8 +49,8 @@ pub(super) struct Suppression {
     found: u64,
     /// Parts whose record is due.
     dirty: BTreeSet<u8>,
-    pub(super) record: ConnectionRecord,
-    pub(super) record_due: bool,
+    /// When the last complete reading began, of this term or an earlier one, by the vendor's clock.
+    last_read_at: Option<UnixMillis>,
     reading: Option<Reading>,
     /// Complete readings of this term.
     completed: u64,
@@ -114,10 +114,19 @@ impl Suppression {
         self.shown_at.extend(record.contacts.into_iter().filter(|(hash, _)| bucket_of(*hash) == bucket));
     }
 
-    /// What the state says of the connection.
-    pub(super) fn restore_record(&mut self, record: ConnectionRecord) {
-        self.written_read_at = record.suppressed_read_at;
-        self.record = record;
+    /// What the state says of when they were read.
+    pub(super) fn restore_read_at(&mut self, read_at: Option<UnixMillis>) {
+        (self.last_read_at, self.written_read_at) = (read_at, read_at);
+    }
+
+    /// When they were read, as far as what was read then is written.
+    pub(super) const fn written_read_at(&self) -> Option<UnixMillis> {
+        self.written_read_at
+    }
+
+    /// Whether a reading is complete and not written, because the next one is under way.
+    pub(super) fn is_read_unwritten(&self) -> bool {
+        self.written_read_at != self.last_read_at
     }
 
     /// Whether what an activity told of is explained as far as it can be, after the reading of this number.
@@ -137,19 +146,10 @@ impl Suppression {
 
     /// Why no import goes, if the set itself is the reason.
     pub(super) const fn hold(&self) -> Option<HoldReason> {
-        match self.record.suppressed_read_at {
+        match self.last_read_at {
             _ if self.full => Some(HoldReason::SuppressedMax),
             None => Some(HoldReason::SuppressionUnread),
             Some(_) => None,
-        }
-    }
-
-    /// What was learned of the vendor's times is kept with what else is known of the connection, when it has changed much.
-    pub(super) fn keep_activity_time(&mut self, (start_ms, row_us): (u64, u64)) {
-        let near = |was: u64, is: u64| was.abs_diff(is) <= is / 5 + 100;
-        if !near(self.record.activity_start_ms, start_ms) || !near(self.record.activity_row_us, row_us) {
-            (self.record.activity_start_ms, self.record.activity_row_us) = (start_ms, row_us);
-            self.record_due = true;
         }
     }
 
@@ -162,14 +162,7 @@ impl Suppression {
                 let value = (!contacts.is_empty()).then_some(StateValue::Suppressed(SuppressedBucket { contacts }));
                 changes.push(StateChange { key: StateKey::Suppressed { connection: connection.clone(), bucket }, value });
             }
-            self.written_read_at = self.record.suppressed_read_at;
-        }
-        if std::mem::take(&mut self.record_due) {
-            // What else it says may not wait: a round goes with the record of its staging list.
-            self.record_due = self.written_read_at != self.record.suppressed_read_at;
-            let record = ConnectionRecord { suppressed_read_at: self.written_read_at, ..self.record.clone() };
-            let key = StateKey::Connection { connection: connection.clone() };
-            changes.push(StateChange { key, value: Some(StateValue::Connection(record)) });
+            self.written_read_at = self.last_read_at;
         }
     }
 }
@@ -234,7 +227,7 @@ impl Engine {
     pub(super) fn may_import(&mut self, now: Now, export: ExportId) -> bool {
         let connection = self.export(export).connection;
         let suppression = &mut self.connection_mut(connection).suppression;
-        let fresh = suppression.record.suppressed_read_at.is_some() && now.mono < suppression.fresh_until && !suppression.full;
+        let fresh = suppression.last_read_at.is_some() && now.mono < suppression.fresh_until && !suppression.full;
         suppression.needed |= !fresh;
         fresh
     }
@@ -290,7 +283,7 @@ impl Engine {
             let needed = std::mem::take(&mut suppression.needed) || suppression.asked;
             if needed && suppression.reading.is_none() && !suppression.full {
                 suppression.asked = false;
-                let updated_after = suppression.record.suppressed_read_at.map(|at| at.plus_ms(-SUPPRESSION_OVERLAP_MS));
+                let updated_after = suppression.last_read_at.map(|at| at.plus_ms(-SUPPRESSION_OVERLAP_MS));
                 suppression.reading = Some(Reading { updated_after, cursor: None, under_way: false, began: None });
             }
             let Some(Reading { under_way: false, updated_after, cursor, .. }) = &suppression.reading else { continue };
@@ -343,9 +336,8 @@ impl Engine {
             suppression.completed += 1;
             suppression.fresh_until = asked_at.plus_ms(fresh_ms);
             suppression.read_at = Some(asked_at);
-            suppression.record.suppressed_read_at = Some(at);
-            suppression.record_due = true;
-            self.journal.moved = true;
+            suppression.last_read_at = Some(at);
+            self.connection_due(id);
         }
         for address in fresh {
             self.decide_everywhere(now, id, &address);
