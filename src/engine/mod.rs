@@ -373,11 +373,11 @@ impl Engine {
     }
 
     fn export_ids(&self) -> impl Iterator<Item = ExportId> + use<> {
-        (0..self.exports.len()).map(|index| ExportId::at(index))
+        (0..self.exports.len()).map(ExportId::at)
     }
 
     fn connection_ids(&self) -> impl Iterator<Item = ConnectionId> + use<> {
-        (0..self.connections.len()).map(|index| ConnectionId::at(index))
+        (0..self.connections.len()).map(ConnectionId::at)
     }
 
     fn emit(&mut self, event: Event) {
