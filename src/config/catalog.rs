@@ -47,6 +47,7 @@ pub(super) fn build(
                     TokenStore::File(_) | TokenStore::KubernetesSecret(_) => true,
                     TokenStore::AccessTokenFile(_) => false,
                 },
+                on_erasure: found.on_erasure,
             })
             .collect(),
         exports: exports

@@ -140,7 +140,10 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
         "connections.*.contract.contacts_max",
         "How many contacts the account may hold, or unlimited. Reaching it parks the adds; removals go on.",
     ),
-    ("connections.*.on_erasure", "What erasing a profile does in the account. delete_contact is not there yet."),
+    (
+        "connections.*.on_erasure",
+        "What erasing a profile (a tombstone) does in the account: its addresses leave the lists of exports, or the contacts are deleted, unless another profile wants the address.",
+    ),
     (
         "exports",
         "Segments and the list that their profiles belong on, each under a name of your choice, which is the export's identity.",

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::model::Text;
 use crate::model::catalog::{
-    Backfill, Consent, ListRef, NoAddress, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX, STAGING_PREFIX,
+    Backfill, Consent, ListRef, NoAddress, OnErasure, OnExit, RemovalStrategy, SEGMENTS_PER_EXPORT_MAX, STAGING_PREFIX,
 };
 use crate::model::time::UnixMillis;
 
@@ -34,6 +34,7 @@ pub(super) struct FoundApplication {
 pub(super) struct FoundConnection {
     pub(super) config: ConnectionConfig,
     pub(super) application: Text,
+    pub(super) on_erasure: OnErasure,
 }
 
 /// An export, its names not yet resolved.
@@ -139,10 +140,8 @@ fn connection(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], applic
     let consent = table.table_if("privacy_consent", consent);
     let token_store = table.table("token_store", token_store);
     let contacts_max = table.table("contract", |contract| contract.limit("contacts_max", 1..=1_000_000_000, None));
-    if table.choice("on_erasure", [("remove_from_lists", false), ("delete_contact", true)]) {
-        let text = "deleting the contact is not there yet: use remove_from_lists";
-        table.walk().not_yet(table.path_of("on_erasure"), text);
-    }
+    let erasures = [("remove_from_lists", OnErasure::RemoveFromLists), ("delete_contact", OnErasure::DeleteContact)];
+    let on_erasure = table.choice("on_erasure", erasures);
     let config = ConnectionConfig {
         name: name.into(),
         display_name: display_name.into(),
@@ -152,7 +151,7 @@ fn connection(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], applic
         contacts_max,
         consent,
     };
-    FoundConnection { config, application: application.into() }
+    FoundConnection { config, application: application.into(), on_erasure }
 }
 
 fn is_team(name: &str, teams: &[(Text, Vec<Text>)]) -> bool {

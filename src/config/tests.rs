@@ -32,10 +32,7 @@ fn the_smallest_example_passes_with_the_defaults() {
 fn the_full_example_parses_and_names_what_is_not_there_yet() {
     let config = check(FULL, &[]).unwrap();
     let paths: Vec<&str> = config.not_yet.iter().map(|not_yet| not_yet.path.as_str()).collect();
-    assert_eq!(
-        paths,
-        ["connections.newsletter.on_erasure", "connections.newsletter.token_store.kubernetes_secret", "exports.vip.mode",]
-    );
+    assert_eq!(paths, ["connections.newsletter.token_store.kubernetes_secret", "exports.vip.mode",]);
     let names: Vec<&str> = config.catalog.exports.iter().map(|export| export.name.as_str()).collect();
     assert_eq!(names, ["trials", "vip"]);
     let (trials, vip) = (&config.catalog.exports[0].mapping, &config.catalog.exports[1].mapping);

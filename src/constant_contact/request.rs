@@ -43,6 +43,9 @@ pub fn encode(api: &Url, request: &Request, boundary_seed: u64) -> http::Request
             let body = json!({ "source": source, "list_ids": targets });
             post_json(&address(api, "activities/remove_list_memberships", &[]), &body)
         }
+        Request::DeleteContacts { contacts } => {
+            post_json(&address(api, "activities/contact_delete", &[]), &json!({ "contact_ids": contacts }))
+        }
         Request::Activity { activity_id } => get(&address(api, &format!("activities/{activity_id}"), &[])),
         Request::Activities { cursor } => get(&paged(api, "activities", &[], cursor.as_ref())),
         Request::ListMembers { list, cursor } => {
@@ -193,6 +196,13 @@ mod tests {
         let body = std::str::from_utf8(built.body()).unwrap();
         assert!(body.contains("name=\"file\"; filename=\"b17.csv\"\r\nContent-Type: text/csv\r\n\r\nemail\na@example.com\n"));
         assert!(body.contains("00000000-0000-0000-0000-000000000001,00000000-0000-0000-0000-000000000002\r\n"));
+    }
+
+    #[test]
+    fn a_deletion_names_ids() {
+        let built = encode(&api(), &Request::DeleteContacts { contacts: vec![ContactId::from_u128(3)] }, 0);
+        assert_eq!((built.method(), built.uri().path()), (&Method::POST, "/v3/activities/contact_delete"));
+        assert_eq!(&built.body()[..], br#"{"contact_ids":["00000000-0000-0000-0000-000000000003"]}"#);
     }
 
     #[test]

@@ -19,7 +19,11 @@ pub fn decode(request: &Request, response: &http::Response<Bytes>) -> Outcome {
     }
     let body = response.body();
     let answer = match request {
-        Request::Import { .. } | Request::Remove { .. } | Request::Activity { .. } | Request::DeleteList { .. } => {
+        Request::Import { .. }
+        | Request::Remove { .. }
+        | Request::DeleteContacts { .. }
+        | Request::Activity { .. }
+        | Request::DeleteList { .. } => {
             serde_json::from_slice::<wire::WireActivity>(body).map(|wire| Answer::Activity(Box::new(wire.into())))
         }
         Request::Activities { .. } => {

@@ -125,6 +125,8 @@ pub(super) struct Batch {
     pub(super) ids: Vec<ContactId>,
     /// For a removal by a staging list.
     pub(super) round: Option<Round>,
+    /// For a removal that deletes its contacts.
+    pub(super) deletes: bool,
     pub(super) stage: Stage,
     /// By the vendor's clock: none of its activities is older.
     pub(super) opened_at: UnixMillis,
@@ -212,6 +214,8 @@ pub(super) struct Cut {
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
     pub(super) round: Option<Round>,
+    /// Of a removal: its contacts are deleted.
+    pub(super) deletes: bool,
     pub(super) reason: CutReason,
 }
 
@@ -257,6 +261,7 @@ impl Engine {
             import: cut.import,
             ids: cut.ids,
             round: cut.round,
+            deletes: cut.deletes,
             stage: if planted(Bug::SentBeforeCommit) { Stage::Ready } else { Stage::Opening },
             opened_at,
             counted_at: opened_at,
@@ -439,7 +444,7 @@ impl Engine {
         let (counted_at, rows) = (batch.counted_at, batch.rows.len() as u64);
         let mut refused_rows = 0;
         let mut unexplained = batch.cannot_add;
-        let (restored, search, unfound) = (batch.restored, batch.search, batch.unfound);
+        let (restored, search, unfound, deletes) = (batch.restored, batch.search, batch.unfound, batch.deletes);
         let mut parked = 0;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
         let mut unstaged = Vec::new();
@@ -505,6 +510,9 @@ impl Engine {
                     self.send_again(now, export, row, sent);
                 }
             }
+        }
+        if deletes {
+            self.on_deletion_ended(now, export, batch.connection, &slots, matches!(*ending, Ending::Applied { .. }));
         }
         for slot in slots {
             self.unfence(now, batch.connection, export, slot);

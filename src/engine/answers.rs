@@ -134,6 +134,9 @@ impl Engine {
                     self.put_back_look_up(export, slot, sequence);
                 }
             },
+            Purpose::LookUpErased(export, slot, sequence) => {
+                self.on_looked_up_erased(now, call.handed_over, export, (slot, sequence), &outcome)
+            }
             Purpose::Suppressed(connection) => self.on_suppressed(now, connection, call.handed_over, outcome),
             Purpose::LookUpSuppressed(connection, address) => match &outcome {
                 Outcome::Answered(Answer::Contacts(page)) => self.on_looked_up_suppressed(now, connection, &address, Some(page)),
@@ -159,6 +162,7 @@ impl Engine {
             Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) | Purpose::Pool(..) => None,
             Purpose::Scan(export)
             | Purpose::LookUp(export, _, _)
+            | Purpose::LookUpErased(export, _, _)
             | Purpose::FindList(export)
             | Purpose::CreateList(export)
             | Purpose::ReadExisting(export) => Some(*export),
@@ -240,6 +244,7 @@ impl Engine {
                     Purpose::Post(_)
                     | Purpose::Scan(_)
                     | Purpose::LookUp(..)
+                    | Purpose::LookUpErased(..)
                     | Purpose::FindList(_)
                     | Purpose::CreateList(_)
                     | Purpose::ReadExisting(_) => {

@@ -12,7 +12,10 @@ use crate::model::{
     hash::text_hash,
     position::{NextOffset, PartitionId},
     row::Row,
-    state::{BatchChunk, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey, StateValue, SuppressedBucket},
+    state::{
+        BatchChunk, Header, LedgerRecord, MemberCut, ROW_LEFT, ROW_UNKNOWN, STATE_FORMAT, StateChange, StateKey, StateValue,
+        SuppressedBucket,
+    },
     time::{Mono, Now, UnixMillis},
 };
 
@@ -21,7 +24,6 @@ use super::{
     activity::{Batch, BatchRow, Look, Stage},
     coalescer::Tokens,
     event::{HoldReason, Holder},
-    journal::ROW_UNKNOWN,
     limits::{LEASE_MS, TAKEOVER_MARGIN_MS, count},
     membership::{ContactSlot, InFlight, Known, MemberId},
     order::without_empty_gains,
@@ -186,6 +188,9 @@ impl Engine {
                 let next = self.restored.claims.get(&(export, slot)).and_then(|claims| claims.first().copied());
                 forget_of(&mut self.restored.claims, (export, slot), |(member, _)| Some(*member) == next.map(|(next, _)| next));
                 members.set_known(slot, next.map_or(Known::Off, |(_, known)| known));
+                if next.is_none() {
+                    members.forget_left(slot);
+                }
                 let contact = members.contact_mut(slot);
                 contact.owner = next.map(|(next, _)| next).or(contact.wanted_by.first().copied()).unwrap_or(NOBODY);
                 members.forget_contact_if_idle(slot);
@@ -218,16 +223,20 @@ impl Engine {
             }
         }
         for applied in cut.applied {
-            let slot = members.find_or_insert_contact(&applied.address, id);
-            let known = if applied.row_hash == ROW_UNKNOWN {
-                Known::Unknown { since: applied.at }
-            } else {
-                Known::On { row_hash: applied.row_hash, at: applied.at }
+            let known = match applied.row_hash {
+                ROW_LEFT if !members.keeps_left() => continue,
+                ROW_LEFT => Known::Off,
+                ROW_UNKNOWN => Known::Unknown { since: applied.at },
+                row_hash => Known::On { row_hash, at: applied.at },
             };
+            let slot = members.find_or_insert_contact(&applied.address, id);
             let contact = members.contact_mut(slot);
             if contact.known == Known::Off {
                 contact.owner = id;
                 members.set_known(slot, known);
+                if known == Known::Off {
+                    members.keep_left(slot);
+                }
             } else {
                 self.restored.claims.entry((export, slot)).or_default().push((id, known));
             }
@@ -372,7 +381,7 @@ impl Engine {
                 self.restore_ghost(name, export, connection, chunks);
                 continue;
             }
-            let (operation, list, opened_at) = (first.operation, first.list, first.opened_at);
+            let (operation, list, opened_at, deletes) = (first.operation, first.list, first.opened_at, first.deletes);
             let number = self.next_batch;
             self.next_batch += 1;
             self.connection_mut(connection).used = true;
@@ -455,6 +464,7 @@ impl Engine {
                 reads_first: None,
                 seen: None,
                 recorded: true,
+                deletes,
                 carried,
             };
             self.batches.insert(number, batch);

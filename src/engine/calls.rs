@@ -37,6 +37,8 @@ pub(super) enum Purpose {
     Scan(ExportId),
     /// Looks an address up.
     LookUp(ExportId, ContactSlot, u64),
+    /// Looks a contact up that is to be deleted.
+    LookUpErased(ExportId, ContactSlot, u64),
     /// Reads a page of the contacts that imports must never touch.
     Suppressed(ConnectionId),
     /// Looks up a suppressed contact that is wanted.
@@ -177,6 +179,7 @@ impl Engine {
                 self.find_list(now, export);
                 self.read_existing(now, export);
                 self.find_ids(now, export);
+                self.look_up_erased(now, export);
             }
             self.keep_pools(now);
         }
@@ -224,6 +227,7 @@ impl Engine {
             let request = match (&batch.import, &batch.round) {
                 (_, Some(round)) => self.round_request(batch, round),
                 (Some(rows), None) => Request::Import { name: batch.name.clone(), lists: vec![batch.list], rows: rows.clone() },
+                (None, None) if batch.deletes => Request::DeleteContacts { contacts: batch.ids.clone() },
                 (None, None) => Request::Remove { source: RemovalSource::Contacts(batch.ids.clone()), targets: vec![batch.list] },
             };
             self.round_leaves(number);

@@ -78,6 +78,8 @@ pub enum Place {
     Unfound,
     /// For the next removal: its contact id is known.
     Found,
+    /// To be looked up: it is to be deleted.
+    Erased,
     /// For the vendor's index to know the contact.
     Later,
     /// For the contact to be active again: it is suppressed.
@@ -95,6 +97,8 @@ pub struct Removals {
     pub unfound: Queue,
     /// With one.
     pub found: Queue,
+    /// Contacts that are to be deleted, without an id: each is looked up.
+    pub erased: Queue,
     /// Not to be looked for before their time, by it and by their sequence.
     later: BTreeMap<(Mono, u64), ContactSlot>,
 }
@@ -103,7 +107,7 @@ impl Removals {
     /// Removals that wait, wherever.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.unfound.live + self.found.live + self.later.len()
+        self.unfound.live + self.found.live + self.erased.live + self.later.len()
     }
 
     /// Puts one aside until `at`.

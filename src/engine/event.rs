@@ -165,6 +165,13 @@ pub enum Event {
         /// How many.
         contacts: u32,
     },
+    /// Contacts of erased profiles were deleted in their account.
+    ContactsDeleted {
+        /// The export.
+        export: ExportId,
+        /// How many.
+        contacts: u32,
+    },
     /// An activity could not add contacts to its list, and the suppressed ones do not explain them.
     CannotAddUnexplained {
         /// Their export.

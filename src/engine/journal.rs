@@ -8,8 +8,8 @@ use crate::model::{
     dead_letter::{DeadLetter, LetterOriginal},
     position::Position,
     state::{
-        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, STATE_FORMAT, StateChange, StateKey,
-        StateValue,
+        Applied, BatchChunk, BatchContact, ExportRecord, Header, LedgerRecord, MemberCut, ROW_LEFT, ROW_UNKNOWN, STATE_FORMAT,
+        StateChange, StateKey, StateValue,
     },
     time::{Mono, Now},
 };
@@ -28,9 +28,6 @@ use super::{
     planted::{Bug, planted},
     rounds::Round,
 };
-
-/// Hash of a row that nobody knows: what is at the vendor is uncertain.
-pub(super) const ROW_UNKNOWN: u64 = u64::MAX;
 
 /// Bytes of the record that a letter carries.
 fn letter_bytes(letter: &DeadLetter) -> usize {
@@ -309,6 +306,7 @@ impl Engine {
                 rows: rows.collect(),
                 connection: self.catalog.connection(batch.connection).name.clone(),
                 round: batch.round.as_ref().map(Round::record),
+                deletes: batch.deletes,
             };
             let key = StateKey::Batch { name: batch.name.clone(), chunk: count(chunk) };
             changes.push(StateChange { key, value: Some(StateValue::Batch(value)) });
@@ -323,8 +321,9 @@ impl Engine {
         let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
         let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
         let unsettled = self.unsettled_position(export, id);
-        // What was entered and left in one partition is read again as a whole. In two, the exit may be settled alone.
-        let told_again = || self.export(export).members.positions(id).count() == 1;
+        // What was entered and left in one partition is read again as a whole. In two, the exit may be settled alone; and
+        // what entered below the watermark is not read again.
+        let told_again = || !member.told_below && self.export(export).members.positions(id).count() == 1;
         if gone && (unsettled.is_none() || (!recorded && told_again())) {
             if recorded {
                 changes.push(StateChange { key, value: None });
@@ -400,6 +399,7 @@ impl Engine {
                 return None;
             }
             let (row_hash, at) = match contact.known {
+                Known::Off if state.members.has_left(slot) => (ROW_LEFT, member.changed_at),
                 Known::Off => return None,
                 Known::On { row_hash, at } => (row_hash, at),
                 Known::Unknown { since } => (ROW_UNKNOWN, since),

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU64};
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
@@ -75,6 +75,8 @@ pub struct Member {
     pub dirty: bool,
     /// It was erased; what it left is still to be removed.
     pub erased: bool,
+    /// Events below the watermark have told of it, because its segments are read again: the next term does not read them.
+    pub told_below: bool,
 }
 
 /// The open batch that a contact is in, and its row there, in eight bytes.
@@ -207,6 +209,8 @@ pub struct Membership {
     unknown: u64,
     /// The vendor's ids of contacts, by slot, as far as they were read. Looked up, never iterated.
     ids: HashMap<u32, ContactId, std::hash::BuildHasherDefault<Xxh3Default>>,
+    /// Contacts (by slot) that were on the list and have left it, where they are kept until their profile is erased.
+    left: Option<HashSet<u32, std::hash::BuildHasherDefault<Xxh3Default>>>,
     /// Members (by slot) that were fed from further partitions: their newest events there that may be read again.
     fed_further: BTreeMap<u32, SmallVec<[Position; 1]>>,
 }
@@ -231,7 +235,39 @@ impl Membership {
             on_list: 0,
             unknown: 0,
             ids: HashMap::default(),
+            left: None,
             fed_further: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps contacts that have left until their profile is erased.
+    pub fn keep_all_left(&mut self) {
+        self.left.get_or_insert_default();
+    }
+
+    /// Whether contacts that have left are kept.
+    #[must_use]
+    pub const fn keeps_left(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Whether a contact is kept that has left.
+    #[must_use]
+    pub fn has_left(&self, slot: ContactSlot) -> bool {
+        self.left.as_ref().is_some_and(|left| left.contains(&slot.0))
+    }
+
+    /// Keeps a contact that has left, where such are kept.
+    pub fn keep_left(&mut self, slot: ContactSlot) {
+        if let Some(left) = &mut self.left {
+            left.insert(slot.0);
+        }
+    }
+
+    /// Keeps it no longer.
+    pub fn forget_left(&mut self, slot: ContactSlot) {
+        if let Some(left) = &mut self.left {
+            left.remove(&slot.0);
         }
     }
 
@@ -311,6 +347,7 @@ impl Membership {
             recorded: false,
             dirty: false,
             erased: false,
+            told_below: false,
         });
         let (seed, members) = (self.seed, &self.members);
         self.by_profile
@@ -438,7 +475,13 @@ impl Membership {
         let was = matches!(contact.known, Known::On { .. });
         let is = matches!(known, Known::On { .. });
         let [was_unknown, is_unknown] = [contact.known, known].map(|known| matches!(known, Known::Unknown { .. }));
+        let leaves = contact.known != Known::Off && known == Known::Off;
         contact.known = known;
+        if leaves {
+            self.keep_left(slot);
+        } else if known != Known::Off {
+            self.forget_left(slot);
+        }
         self.unknown = self.unknown + u64::from(is_unknown) - u64::from(was_unknown);
         self.on_list = self.on_list + u64::from(is) - u64::from(was);
     }
@@ -533,7 +576,8 @@ impl Membership {
             && contact.pointers == 0
             && contact.known == Known::Off
             && contact.in_flight.is_none()
-            && contact.waiting.is_none();
+            && contact.waiting.is_none()
+            && !self.has_left(slot);
         if !idle {
             return false;
         }

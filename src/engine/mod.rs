@@ -28,6 +28,7 @@ mod begin;
 mod calls;
 mod coalescer;
 mod decision;
+mod erasure;
 mod existing;
 mod few;
 mod ghosts;
@@ -72,7 +73,7 @@ use hashbrown::HashMap;
 
 use crate::model::{
     ListId,
-    catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
+    catalog::{ApplicationId, Catalog, ConnectionId, ExportId, OnErasure},
     position::NextOffset,
     time::{Mono, Now, UnixMillis},
 };
@@ -215,6 +216,8 @@ struct ExportState {
     search_spent: usize,
     finding: Finding,
     rounds: rounds::Rounds,
+    /// A contact that is to be deleted is being looked up.
+    erased_under_way: bool,
     list: Option<ListId>,
     list_call: bool,
     /// Its name was looked for and not found: the next call creates it.
@@ -434,13 +437,17 @@ impl ConnectionState {
 impl ExportState {
     fn new(catalog: &Catalog, export: &crate::model::catalog::Export, seed: u64) -> Self {
         let connection = catalog.connection(export.connection);
+        let mut members = Membership::new(seed, &export.segments);
+        if connection.on_erasure == OnErasure::DeleteContact {
+            members.keep_all_left();
+        }
         Self {
             connection: export.connection,
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
             removed: false,
             moving: None,
-            members: Membership::new(seed, &export.segments),
+            members,
             existing: existing::Existing::default(),
             imports: Queue::default(),
             removals: Removals::default(),
@@ -448,6 +455,7 @@ impl ExportState {
             search_spent: 0,
             finding: Finding::Idle,
             rounds: rounds::Rounds::default(),
+            erased_under_way: false,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),
                 crate::model::catalog::ListRef::Named { .. } => None,

@@ -270,6 +270,7 @@ impl Engine {
         state.imports.tidy(live);
         state.removals.unfound.tidy(live);
         state.removals.found.tidy(live);
+        state.removals.erased.tidy(live);
     }
 
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
@@ -425,7 +426,16 @@ impl Engine {
             has_last_name: lines.iter().any(|(_, row)| row.last_name.is_some()),
             rows: Arc::from(lines),
         };
-        let cut = Cut { export, operation: Operation::Import, rows, import: Some(import), ids: Vec::new(), round: None, reason };
+        let cut = Cut {
+            export,
+            operation: Operation::Import,
+            rows,
+            import: Some(import),
+            ids: Vec::new(),
+            round: None,
+            deletes: false,
+            reason,
+        };
         self.open_batch(now, list, cut);
         true
     }
@@ -463,25 +473,32 @@ impl Engine {
             if self.connections[usize::from(connection.0)].open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
                 return;
             }
-            let (mut rows, mut ids) = (Vec::new(), Vec::new());
-            while rows.len() < rows_max {
+            // Who leaves the list, and whose contact is deleted.
+            let mut parts = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
+            while parts.iter().map(|(rows, _)| rows.len()).sum::<usize>() < rows_max {
                 let Some((slot, sequence)) = self.export_mut(export).removals.found.pop() else { break };
                 if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
                 let Some(mut waiting) = self.take_waiting(export, slot) else { continue };
                 self.keep_row(export, slot, &mut waiting);
+                let (rows, ids) = &mut parts[usize::from(self.deletes(export, slot))];
                 let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 let Waiting { since, tokens, parks_at, touched, .. } = *waiting;
                 rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched });
                 ids.push(id);
             }
-            if rows.is_empty() {
+            if parts.iter().all(|(rows, _)| rows.is_empty()) {
                 return;
             }
-            let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Price };
-            let cut = Cut { export, operation: Operation::Remove, rows, import: None, ids, round: None, reason };
-            self.open_batch(now, list, cut);
+            for (deletes, (rows, ids)) in [false, true].into_iter().zip(parts) {
+                if rows.is_empty() {
+                    continue;
+                }
+                let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Price };
+                let cut = Cut { export, operation: Operation::Remove, rows, import: None, ids, round: None, deletes, reason };
+                self.open_batch(now, list, cut);
+            }
         }
     }
 

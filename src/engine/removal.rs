@@ -7,7 +7,7 @@ use crate::model::{
     batch::Operation,
     call::{Contact, ContactStatus, Cursor, Page},
     catalog::{ExportId, RemovalStrategy},
-    time::{Mono, Now},
+    time::{Mono, Now, UnixMillis},
 };
 
 use super::{
@@ -279,17 +279,25 @@ impl Engine {
 
     /// The vendor did not show the contact on the list when it was asked. That settles a removal only when our last add of
     /// it was old enough then to have reached the vendor's index; the answer itself may have been read much later.
-    fn on_absent(&mut self, now: Now, asked_at: Mono, export: ExportId, slot: ContactSlot) {
+    pub(super) fn on_absent(&mut self, now: Now, asked_at: Mono, export: ExportId, slot: ContactSlot) {
         let index_lag_ms = self.catalog.timing.index_lag_ms;
-        let added_at = match self.export(export).members.contact(slot).known {
+        let state = self.export(export);
+        let contact = state.members.contact(slot);
+        let added_at = match contact.known {
             Known::On { at, .. } => at,
             Known::Unknown { since } => since,
-            Known::Off => crate::model::time::UnixMillis(0),
+            // One that has left is not known to be gone from the account: it was added before its newest event.
+            Known::Off => state.members.member_if(contact.owner).map_or(UnixMillis(0), |owner| owner.changed_at),
         };
         let age_ms = self.vendor_now(self.export(export).application, now).since_ms(added_at);
         let age_ms = age_ms.saturating_sub(now.mono.since_ms(asked_at));
         if age_ms >= index_lag_ms || planted(Bug::IndexLagForgotten) {
-            self.export_mut(export).members.set_known(slot, Known::Off);
+            let deletes = self.deletes(export, slot);
+            let members = &mut self.export_mut(export).members;
+            members.set_known(slot, Known::Off);
+            if deletes {
+                members.forget_left(slot);
+            }
             let owner = self.export(export).members.contact(slot).owner;
             self.due(export, owner);
             self.decide(now, export, slot);

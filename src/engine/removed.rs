@@ -11,7 +11,10 @@ use std::sync::Arc;
 use crate::model::{
     ListId, Text,
     batch::BatchName,
-    catalog::{Backfill, Catalog, ConnectionId, Export, ExportId, FieldId, ListRef, Mapping, NoAddress, OnExit, RemovalStrategy},
+    catalog::{
+        Backfill, Catalog, ConnectionId, Export, ExportId, FieldId, ListRef, Mapping, NoAddress, OnErasure, OnExit,
+        RemovalStrategy,
+    },
     state::{BatchChunk, Header},
     time::Now,
 };
@@ -69,6 +72,10 @@ impl Engine {
         let export = unplaced(name);
         let mut state = ExportState::new(&self.catalog, &export, self.rng.u64(..));
         state.remove();
+        // Its account is not known yet.
+        if self.catalog.connections.iter().any(|connection| connection.on_erasure == OnErasure::DeleteContact) {
+            state.members.keep_all_left();
+        }
         self.exports.push(state);
         Arc::make_mut(&mut self.catalog).exports.push(export);
         self.restored.exports_by_name.insert(name.clone(), id);

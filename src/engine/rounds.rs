@@ -222,7 +222,8 @@ impl Engine {
             }
             let reason = if rows.len() >= self.export(export).rounds.rows_max() { CutReason::Rows } else { CutReason::Age };
             let round = Some(Round::new(list, RoundStep::Import, false));
-            let batch = Cut { export, operation: Operation::Remove, rows, import: None, ids: Vec::new(), round, reason };
+            let batch =
+                Cut { export, operation: Operation::Remove, rows, import: None, ids: Vec::new(), round, deletes: false, reason };
             self.open_batch(now, target, batch);
             cut += 1;
         }

@@ -174,6 +174,7 @@ impl Engine {
             members.told_at(id, arrival.position, arrival.timestamp, is_before);
         }
         let member = members.member_mut(id);
+        member.told_below |= arrival.token.is_none();
         let facts_changed = member.segments != after || !member.recorded || after == 0;
         member.segments = after;
         let old = member.contact;
@@ -203,6 +204,7 @@ impl Engine {
         } else {
             self.counts.read_again += 1;
         }
+        let mut erased: SmallVec<[_; 4]> = SmallVec::new();
         for export in self.export_ids() {
             let again = self.erased_again(export, arrival.token.is_none());
             let members = &mut self.exports[usize::from(export.0)].members;
@@ -226,6 +228,13 @@ impl Engine {
             member.segments = 0;
             member.erased = true;
             let (old, former) = (member.contact, member.former.clone());
+            // It is wanted by this profile nowhere, before it is asked whether another wants it.
+            for heir in members.point(id, None) {
+                self.due(export, heir);
+            }
+            erased.push((export, id, old, former));
+        }
+        for (export, id, old, former) in erased {
             self.move_member(arrival, export, id, old, None, None, true);
             for slot in former.iter().copied() {
                 self.reconsider(arrival, export, slot, id, None);
@@ -320,7 +329,7 @@ impl Engine {
             let kept = self.is_kept(export, slot);
             if !kept {
                 self.cancel(export, slot);
-                self.export_mut(export).members.forget_contact_if_idle(slot);
+                self.forget_idle(export, slot);
             }
             if !kept || row.is_none() || self.export(export).removed {
                 return false;
@@ -365,7 +374,7 @@ impl Engine {
         let state = self.export(export);
         let contact = state.members.contact(slot);
         let joins = contact.wanted() && state.moving.is_none();
-        if joins || contact.known == Known::Off || contact.in_flight.is_some() {
+        if joins || contact.known == Known::Off || contact.in_flight.is_some() || self.deletes(export, slot) {
             return operation;
         }
         let stays = state.existing.protects(&contact.address) || self.is_anothers(export, slot);
@@ -387,7 +396,7 @@ impl Engine {
             (true, _) if self.is_kept(export, slot) => None,
             (true, Known::On { row_hash, .. }) => row.filter(|row| row.hash() != row_hash).map(|_| Operation::Import),
             (true, Known::Off | Known::Unknown { .. }) => Some(Operation::Import),
-            (false, Known::Off) => None,
+            (false, Known::Off) => (members.has_left(slot) && self.deletes(export, slot)).then_some(Operation::Remove),
             (false, _) if planted(Bug::ReplacedAddressStays) && members.member(contact.owner).contact.is_some() => None,
             (false, Known::On { .. } | Known::Unknown { .. }) => {
                 let owner_erased = members.member_if(contact.owner).is_some_and(|member| member.erased);
@@ -405,6 +414,7 @@ impl Engine {
             Some(Place::Imports) => state.imports.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Found) => state.removals.found.dropped(waiting.bytes, waiting.queued_at),
+            Some(Place::Erased) => state.removals.erased.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
             Some(Place::Suppressed) => {
                 state.suppressed.dropped();
@@ -436,6 +446,7 @@ impl Engine {
             self.put_unfound(export, slot, waiting);
             return;
         }
+        let deletes = waiting.operation == Some(Operation::Remove) && self.deletes(export, slot);
         let state = &mut self.exports[usize::from(export.0)];
         if state.removed && waiting.operation.is_none() {
             waiting.place = Some(Place::Kept);
@@ -452,12 +463,14 @@ impl Engine {
             (Some(Operation::Import), _) => Some(Place::Imports),
             (Some(Operation::Remove), _) if state.members.id(slot).is_some() => Some(Place::Found),
             (Some(Operation::Remove), Some(_)) => Some(Place::Later),
+            (Some(Operation::Remove), None) if deletes => Some(Place::Erased),
             (Some(Operation::Remove), None) => Some(Place::Unfound),
         };
         match waiting.place {
             Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
+            Some(Place::Erased) => state.removals.erased.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
             Some(Place::Suppressed | Place::SearchSpent | Place::Kept) | None => {}
         }
@@ -530,7 +543,7 @@ impl Engine {
             if self.next_operation(export, slot, None).is_some() {
                 self.put_waiting_new(now, export, slot, Row::default());
             } else {
-                self.export_mut(export).members.forget_contact_if_idle(slot);
+                self.forget_idle(export, slot);
             }
             return;
         };
@@ -539,7 +552,7 @@ impl Engine {
             self.put_waiting(export, slot, waiting);
         } else {
             self.settle_unsent(export, slot, *waiting);
-            self.export_mut(export).members.forget_contact_if_idle(slot);
+            self.forget_idle(export, slot);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::model::{
     hash::text_hash,
     named,
     row::Row,
-    state::Refused,
+    state::{ROW_UNFOUND, Refused},
     time::{Now, UnixMillis},
 };
 
@@ -31,9 +31,6 @@ use super::{
     membership::{ContactSlot, Known, Member, MemberId},
     planted::{Bug, planted},
 };
-
-/// Hash of the row of a contact that is on the list, while nobody knows whether the one sent last is there or the one before.
-const ROW_UNFOUND: u64 = u64::MAX - 1;
 
 named! {
     /// Why a row is not sent again.
@@ -162,8 +159,8 @@ impl Engine {
             });
             let ids = places().filter_map(|row| batch.ids.get(row).copied()).collect();
             let rows = part.into_iter().map(|(_, row)| row).collect();
-            let (export, operation) = (batch.export, batch.operation);
-            let cut = Cut { export, operation, rows, import, ids, round: None, reason: CutReason::Split };
+            let (export, operation, deletes) = (batch.export, batch.operation, batch.deletes);
+            let cut = Cut { export, operation, rows, import, ids, round: None, deletes, reason: CutReason::Split };
             let opened = self.open_batch(now, batch.list, cut);
             if let (Some(id), Some(batch)) = (search, self.batches.get_mut(&opened)) {
                 batch.search = Some(id);

@@ -105,6 +105,17 @@ impl Suppression {
         fresh
     }
 
+    /// We had a contact deleted.
+    pub(super) fn deleted(&mut self, address: &str, at: UnixMillis) {
+        self.insert(text_hash(address), at);
+    }
+
+    /// More may be suppressed than was read: imports wait for another reading.
+    pub(super) const fn outdate(&mut self) {
+        self.fresh_until = Mono(0);
+        self.read_at = None;
+    }
+
     /// What the state says of one part.
     pub(super) fn restore(&mut self, bucket: u8, record: SuppressedBucket) {
         let old: Vec<u64> = self.shown_at.range(hashes_of(bucket)).map(|(hash, _)| *hash).collect();
@@ -351,7 +362,7 @@ impl Engine {
     }
 
     /// What is known of an address in an account changed: all its exports decide anew.
-    fn decide_everywhere(&mut self, now: Now, id: ConnectionId, address: &str) {
+    pub(super) fn decide_everywhere(&mut self, now: Now, id: ConnectionId, address: &str) {
         for export in self.export_ids() {
             if self.export(export).connection == id
                 && let Some(slot) = self.export(export).members.find_contact(address)

@@ -102,6 +102,9 @@ impl Engine {
         let later = later.map(|waiting| waiting.since);
         let open = self.batches.values().filter(|batch| batch.export == id && !batch.restored);
         let sent = open.filter_map(|batch| batch.rows.first().map(|row| row.since)).min();
-        [first(&state.imports), first(&removals.unfound), first(&removals.found), later, sent].into_iter().flatten().min()
+        [first(&state.imports), first(&removals.unfound), first(&removals.found), first(&removals.erased), later, sent]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

@@ -28,6 +28,11 @@ pub enum Request {
         /// The lists they leave, 1 to 50.
         targets: Vec<ListId>,
     },
+    /// `POST /activities/contact_delete`: they leave every list, and are contacts no more.
+    DeleteContacts {
+        /// Who, 1 to 500.
+        contacts: Vec<ContactId>,
+    },
     /// `GET /activities/{activity_id}`.
     Activity {
         /// Which one.
@@ -90,7 +95,7 @@ impl Request {
     pub const fn kind(&self) -> CallKind {
         match self {
             Self::Import { .. } => CallKind::Import,
-            Self::Remove { .. } => CallKind::Remove,
+            Self::Remove { .. } | Self::DeleteContacts { .. } => CallKind::Remove,
             Self::Activity { .. } | Self::Activities { .. } => CallKind::Poll,
             Self::ListMembers { .. } => CallKind::Scan,
             Self::LookUp { .. } => CallKind::LookUp,
@@ -110,7 +115,7 @@ impl Request {
 pub enum CallKind {
     /// An import.
     Import,
-    /// A removal.
+    /// A removal, or the deletion of contacts.
     Remove,
     /// Reading activities.
     Poll,

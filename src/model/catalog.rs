@@ -90,6 +90,8 @@ pub struct Connection {
     pub consent: Option<Consent>,
     /// False for a fixed access token, which is never refreshed.
     pub refreshes: bool,
+    /// What erasing a profile does in the account.
+    pub on_erasure: OnErasure,
 }
 
 /// Recorded privacy consent.
@@ -202,6 +204,16 @@ pub enum OnExit {
     Remove,
     /// The contact stays.
     Keep,
+}
+
+/// What erasing a profile (a tombstone) does in an account, with each address of it that an export ever sent there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnErasure {
+    /// The contact leaves the lists that exports put it on.
+    RemoveFromLists,
+    /// The contact is deleted, unless another profile wants its address on a list.
+    DeleteContact,
 }
 
 /// What the names of the staging lists of [`RemovalStrategy::StagingList`] begin with: no export's list has such a name.

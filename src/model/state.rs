@@ -211,11 +211,20 @@ pub struct Applied {
     pub address: Text,
     /// The list that it is on.
     pub list: ListId,
-    /// Hash of the row that was sent last.
+    /// Hash of the row that was sent last, or one of the numbers that begin with `ROW_`.
     pub row_hash: u64,
     /// When the activity completed.
     pub at: UnixMillis,
 }
+
+/// [`Applied::row_hash`] of an address of which nobody knows whether it is on the list.
+pub const ROW_UNKNOWN: u64 = u64::MAX;
+/// [`Applied::row_hash`] of a member of which nobody knows which of its rows the vendor has: a search for refused rows was
+/// spent on the newest.
+pub const ROW_UNFOUND: u64 = u64::MAX - 1;
+/// [`Applied::row_hash`] of an address that was on the list and has left it: kept where an erasure deletes the contact. A
+/// version that does not know it takes the address for a member, and looks in vain.
+pub const ROW_LEFT: u64 = u64::MAX - 2;
 
 /// A row that is not sent again: it was refused, or was among rows of which some were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,6 +258,8 @@ pub struct BatchChunk {
     pub connection: Text,
     /// For a removal by a staging list: which, and how far it has come. The part of number 0 has the newest.
     pub round: Option<StagedRound>,
+    /// For a removal: its contacts are deleted in the account, because their profiles were erased.
+    pub deletes: bool,
 }
 
 /// A contact in an open batch.

@@ -71,6 +71,8 @@ named! {
         Updated = "updated",
         /// An add was not sent, because its address has opted out or was deleted.
         Suppressed = "suppressed",
+        /// A contact was deleted, because its profile was erased.
+        ContactDeleted = "contact_deleted",
         /// A vendor was found not to give file names back.
         NamesNotEchoed = "names_not_echoed",
         /// The members that a list had before were read.
@@ -156,6 +158,7 @@ impl Reached {
             Event::Applied { updates, .. } if *updates > 0 => self.mark(Sometimes::Updated),
             Event::Cancelled { .. } => self.mark(Sometimes::Cancelled),
             Event::Suppressed { .. } => self.mark(Sometimes::Suppressed),
+            Event::ContactsDeleted { .. } => self.mark(Sometimes::ContactDeleted),
             Event::NamesNotEchoed { .. } => self.mark(Sometimes::NamesNotEchoed),
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),
             Event::Parked { .. } => self.mark(Sometimes::Parked),

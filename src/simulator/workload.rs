@@ -7,7 +7,7 @@ use crate::model::{
     call::ContactStatus,
     catalog::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
-        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
+        Mapping, NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
     },
     event::{ChangeKind, DecodeFault, RawRecord, RecordContent, SegmentEvent, SourceRecord, Undecodable},
     hash,
@@ -250,6 +250,7 @@ fn connection(rng: &mut Rng, index: usize, applications: usize) -> Connection {
         application: ApplicationId(number(rng.usize(..applications))),
         consent: Some(consent),
         refreshes: rng.u32(..4) != 0,
+        on_erasure: if rng.u32(..3) == 0 { OnErasure::DeleteContact } else { OnErasure::RemoveFromLists },
     }
 }
 

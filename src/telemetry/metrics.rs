@@ -26,6 +26,7 @@ pub struct Telemetry {
     pub(super) parked: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) suppressed: IntCounterVec,
+    pub(super) contacts_deleted: IntCounterVec,
     pub(super) cannot_add: IntCounterVec,
     pub(super) suppressed_contacts: IntGaugeVec,
     pub(super) suppressed_adds: IntGaugeVec,
@@ -124,6 +125,11 @@ impl Telemetry {
             parked: make.counters(
                 "listkeeper_changes_parked_total",
                 "Contacts whose changes waited so long that their events were settled; what is to be sent is in the state",
+                &["export"],
+            ),
+            contacts_deleted: make.counters(
+                "listkeeper_contacts_deleted_total",
+                "Contacts deleted in their account because their profile was erased",
                 &["export"],
             ),
             suppressed: make.counters(

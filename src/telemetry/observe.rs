@@ -102,6 +102,10 @@ impl Telemetry {
                 self.suppressed.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
                 tracing::info!(export = name(export), contacts, "not added: the account has them as deleted or unsubscribed");
             }
+            Event::ContactsDeleted { export, contacts } => {
+                self.contacts_deleted.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+                tracing::info!(export = name(export), contacts, "deleted in the account: their profiles were erased");
+            }
             Event::CannotAddUnexplained { export, rows } => {
                 self.cannot_add.with_label_values(&[name(export)]).inc_by(*rows);
                 tracing::warn!(
@@ -423,7 +427,7 @@ mod tests {
             call::CallKind,
             catalog::{
                 Application, ApplicationId, Backfill, ClientIdHash, Connection, ConnectionId, Export, FieldId, ListRef, Mapping,
-                NoAddress, OnExit, RemovalStrategy, Timing,
+                NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
             },
             position::PartitionId,
         },
@@ -446,7 +450,13 @@ mod tests {
                 calls_per_day: None,
                 reserved_for_others_percent: 0,
             }],
-            connections: vec![Connection { name: "news".into(), application: ApplicationId(0), consent: None, refreshes: false }],
+            connections: vec![Connection {
+                name: "news".into(),
+                application: ApplicationId(0),
+                consent: None,
+                refreshes: false,
+                on_erasure: OnErasure::RemoveFromLists,
+            }],
             exports: vec![Export {
                 name: "vip".into(),
                 connection: ConnectionId(0),

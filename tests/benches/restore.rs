@@ -11,7 +11,7 @@ use listkeeper::{
         ListId, Text,
         catalog::{
             Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId,
-            ListRef, Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
+            ListRef, Mapping, NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
         },
         hash::text_hash,
         position::{NextOffset, PartitionId, Position},
@@ -45,6 +45,7 @@ fn catalog() -> Catalog {
             application: ApplicationId(0),
             consent: Some(Consent { accepted_by: "ana".into(), accepted_at: AT, text: "v1".into() }),
             refreshes: false,
+            on_erasure: OnErasure::RemoveFromLists,
         }],
         exports: vec![Export {
             name: "vip".into(),

@@ -204,6 +204,7 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         };
         write_long(out, step);
     });
+    write_flag(out, chunk.deletes);
 }
 
 fn read_round(reader: &mut Reader<'_>) -> Read<StagedRound> {
@@ -240,6 +241,7 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
         })?,
         connection: reader.appended(Reader::text)?,
         round: reader.appended(|reader| reader.option(read_round))?,
+        deletes: reader.appended(Reader::flag)?,
     })
 }
 

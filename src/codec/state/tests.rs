@@ -108,8 +108,8 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
     let round = (any::<u128>(), step).prop_map(|(list, step)| StagedRound { list: ListId::from_u128(list), step });
     let round = proptest::option::of(round);
     let rows = proptest::collection::vec(contact, 0..4);
-    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, (text(), round)).prop_map(
-        |(import, export, list, opened_at, chunks, given_up, rows, (connection, round))| BatchChunk {
+    (any::<bool>(), text(), any::<u128>(), millis(), 0..9_u32, any::<bool>(), rows, (text(), round, any::<bool>())).prop_map(
+        |(import, export, list, opened_at, chunks, given_up, rows, (connection, round, deletes))| BatchChunk {
             operation: if import { Operation::Import } else { Operation::Remove },
             export,
             list: ListId::from_u128(list),
@@ -119,6 +119,7 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
             rows,
             connection,
             round,
+            deletes,
         },
     )
 }
@@ -238,10 +239,10 @@ proptest! {
 
     #[test]
     fn a_batch_and_a_connection_of_the_version_before_are_read(batch in batch(), read_at in proptest::option::of(millis())) {
-        let batch = BatchChunk { round: None, ..batch };
+        let batch = BatchChunk { round: None, deletes: false, ..batch };
         let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
         for (key, value, appended_bytes) in [
-            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 1),
+            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 2),
             (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
         ] {
             let (key, mut bytes) = encode(&StateChange { key, value: Some(value.clone()) });

@@ -348,3 +348,19 @@ fn erased_while_kept(keeps: impl Fn(&[&str]) -> Catalog, exits: bool) {
     assert!(stage.calls.is_empty() && stage.engine.is_quiet());
     assert_eq!(stage.engine.snapshot(stage.now).exports[0].profiles, 0);
 }
+
+#[test]
+fn who_entered_below_the_watermark_and_exited_above_it_is_recorded() {
+    let mut stage = Stage::begin_with(routes(&["gold"]), Vec::new(), None, START);
+    stage.record("p1", "platinum", ChangeKind::Entered, Some("p1@example.com"), Some("Ana"));
+    stage.pass(300);
+    assert_eq!(stage.offset, 1, "of a segment that nothing routes");
+    stage.enter("p2");
+    stage.record("p1", "platinum", ChangeKind::Exited, None, None);
+    let stage = stage.reconfigured(routes(&["gold", "platinum"]));
+    assert_eq!((stage.offset, stage.routed("vip").len()), (1, 2), "the second entry waits");
+    // The next term reads the exit alone: without the record it would not know what it is of.
+    let key = StateKey::Member { export: "vip".into(), profile: "p1".into() };
+    let last = stage.state.iter().rev().find(|change| change.key == key);
+    assert!(matches!(last, Some(StateChange { value: Some(StateValue::Member(cut)), .. }) if cut.segments.is_empty()));
+}

@@ -60,6 +60,7 @@ fn answer_all(stage: &mut Stage) -> usize {
             | Request::List { .. }
             | Request::CreateList { .. }
             | Request::Lists { .. }
+            | Request::DeleteContacts { .. }
             | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     }

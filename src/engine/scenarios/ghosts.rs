@@ -101,6 +101,7 @@ fn a_ghost_that_is_seen_running_fences_its_contacts_until_it_ended() {
             Request::Activities { .. } => stage.activities(&poll, vec![running.clone()], None),
             Request::Import { .. }
             | Request::Remove { .. }
+            | Request::DeleteContacts { .. }
             | Request::ListMembers { .. }
             | Request::LookUp { .. }
             | Request::Suppressed { .. }

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod calls;
+mod erasure;
 mod existing;
 mod ghosts;
 mod life;
@@ -25,7 +26,7 @@ use crate::model::{
     call::{Answer, Contact, ContactStatus, Cursor, Disposition, Outcome, Page, Refusal, Request},
     catalog::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
-        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
+        Mapping, NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
     },
     dead_letter::DeadLetter,
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
@@ -58,6 +59,7 @@ fn catalog() -> Catalog {
             application: ApplicationId(0),
             consent: Some(Consent { accepted_by: "ana".into(), accepted_at: UnixMillis(0), text: "v1".into() }),
             refreshes: false,
+            on_erasure: OnErasure::RemoveFromLists,
         }],
         exports: vec![Export {
             name: "vip".into(),

@@ -69,6 +69,7 @@ impl Stage {
                 | Request::List { .. }
                 | Request::CreateList { .. }
                 | Request::Lists { .. }
+                | Request::DeleteContacts { .. }
                 | Request::DeleteList { .. } => panic!("neither an import nor a poll: {call:?}"),
             }
         }
@@ -315,6 +316,7 @@ fn a_part_of_an_import_that_is_not_sent_again_may_be_on_the_list_since_that_impo
             | Request::List { .. }
             | Request::CreateList { .. }
             | Request::Lists { .. }
+            | Request::DeleteContacts { .. }
             | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     };

@@ -47,6 +47,7 @@ fn removal(stage: &mut Stage, contacts: &[(&str, u128)]) -> crate::engine::outpu
             | Request::List { .. }
             | Request::CreateList { .. }
             | Request::Lists { .. }
+            | Request::DeleteContacts { .. }
             | Request::DeleteList { .. } => panic!("{call:?}"),
         }
     }

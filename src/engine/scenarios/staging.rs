@@ -235,6 +235,7 @@ fn an_erased_contact_is_never_staged() {
             }
             Request::Import { .. } => stage.started(&call, 7),
             Request::Remove { .. }
+            | Request::DeleteContacts { .. }
             | Request::Activity { .. }
             | Request::Activities { .. }
             | Request::Suppressed { .. }
@@ -356,6 +357,7 @@ fn rounds_that_fail_are_left_for_a_while() {
             Request::DeleteList { .. } => stage.refused(&call, 400, Disposition::Invalid),
             Request::CreateList { .. } => stage.made(&call, ListId::from_u128(80 + id)),
             Request::Remove { .. }
+            | Request::DeleteContacts { .. }
             | Request::ListMembers { .. }
             | Request::LookUp { .. }
             | Request::Suppressed { .. }

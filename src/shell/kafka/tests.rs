@@ -182,6 +182,7 @@ fn a_large_state_is_handed_on_in_small_parts() {
         rows: vec![contact; 1_000],
         connection: "news".into(),
         round: None,
+        deletes: false,
     };
     let mut value = Vec::new();
     state::encode_value(&StateValue::Batch(chunk), &mut value);

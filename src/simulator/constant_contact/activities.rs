@@ -13,7 +13,7 @@ use super::{
     ids::IdKind,
     import::Import,
     query::Query,
-    removal::Removal,
+    removal::{Deletion, Removal},
 };
 use crate::model::{ActivityId, ListId, Text, activity::ActivityState, batch::Operation, hash::text_hash, time::UnixMillis};
 
@@ -39,6 +39,7 @@ pub(super) enum Work {
     Remove(Removal),
     /// Of a list, by its number.
     Delete(u32),
+    DeleteContacts(Deletion),
 }
 
 /// An activity that has not ended, for oracles.
@@ -75,6 +76,8 @@ pub struct Applied {
     pub rows: u64,
     /// [`text_hash`] of the addresses that it touched.
     pub contacts: Vec<u64>,
+    /// The addresses of contacts that it deleted.
+    pub deleted: Vec<Text>,
 }
 
 #[derive(Debug)]
@@ -151,6 +154,7 @@ fn hashes(account: &Account, work: &Work) -> Vec<u64> {
         Work::Import(import) => import.hashes(),
         // What becomes of its contacts concerns no other list.
         Work::Delete(_) => Vec::new(),
+        Work::DeleteContacts(deletion) => deletion.known.iter().map(|number| text_hash(account.address(*number))).collect(),
         Work::Remove(removal) => removal.contacts(account).into_iter().map(|number| text_hash(account.address(number))).collect(),
     }
 }
@@ -174,6 +178,7 @@ impl Activities {
                 (Operation::Import, import.records, import.lists.clone(), config.names_echoed.then(|| import.file_name.clone()))
             }
             Work::Remove(removal) => (Operation::Remove, removal.size(account), removal.lists.clone(), None),
+            Work::DeleteContacts(deletion) => (Operation::Remove, deletion.named, Vec::new(), None),
             Work::Delete(list) => (Operation::Remove, account.members(*list).count() as u64, vec![*list], None),
         };
         let status = if let Work::Delete(_) = &work { StatusCode::ACCEPTED } else { StatusCode::CREATED };
@@ -365,6 +370,12 @@ impl Activity {
         applied: &mut Vec<Applied>,
     ) {
         let contacts = if config.observed { hashes(account, &work) } else { Vec::new() };
+        let deleted = match &work {
+            Work::DeleteContacts(deletion) if config.observed => {
+                deletion.known.iter().take(self.reaches).map(|number| Text::new(account.address(*number))).collect()
+            }
+            Work::Import(_) | Work::Remove(_) | Work::Delete(_) | Work::DeleteContacts(_) => Vec::new(),
+        };
         let now_s = u32::try_from(second(at)).unwrap_or(0);
         let rows = match &mut work {
             Work::Import(import) => {
@@ -373,6 +384,10 @@ impl Activity {
             }
             Work::Remove(removal) => {
                 self.counts = removal.apply(account, config, now_s, self.reaches);
+                self.counts.items_total
+            }
+            Work::DeleteContacts(deletion) => {
+                self.counts = deletion.apply(account, now_s, self.reaches);
                 self.counts.items_total
             }
             // All of it or, where it ends badly, nothing.
@@ -392,6 +407,7 @@ impl Activity {
                 lists: self.lists.iter().map(|&list| account.list_id(list)).collect(),
                 rows,
                 contacts,
+                deleted,
             });
         }
     }

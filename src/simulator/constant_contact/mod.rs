@@ -35,7 +35,7 @@ use self::{
     limits::{Excess, Limits},
     oauth::{Bearer, Oauth, TokenRequest},
     query::Query,
-    removal::Removal,
+    removal::{Deletion, Removal},
 };
 pub use self::{
     activities::{Applied, OpenActivity},
@@ -227,10 +227,16 @@ impl Vendor {
                 let removal = Removal::parse(&self.account, &self.config, &json_body(request)?)?;
                 Ok(self.queue(Work::Remove(removal)))
             }
+            ("POST", ["activities", "contact_delete"]) => {
+                let deletion = Deletion::parse(&self.account, &json_body(request)?)?;
+                Ok(self.queue(Work::DeleteContacts(deletion)))
+            }
             ("GET", ["activities"]) => self.activities.listing(&self.account, &query, self.now),
             ("GET", ["activities", id]) => self.activities.one(&self.account, id, self.now),
             (_, ["contact_lists" | "contacts" | "activities"] | ["contact_lists" | "contacts", _])
-            | (_, ["activities", "contacts_file_import" | "remove_list_memberships"]) => Err(Answer::method_not_allowed()),
+            | (_, ["activities", "contacts_file_import" | "remove_list_memberships" | "contact_delete"]) => {
+                Err(Answer::method_not_allowed())
+            }
             _ => Err(Answer::not_found("no such resource")),
         }
     }

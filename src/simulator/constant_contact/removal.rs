@@ -1,4 +1,4 @@
-//! `POST /activities/remove_list_memberships`.
+//! `POST /activities/remove_list_memberships` and `POST /activities/contact_delete`.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -46,6 +46,36 @@ fn contacts(account: &Account, value: &Value) -> Result<(Vec<u32>, u64), Answer>
         known.extend(account.contact_number(id));
     }
     Ok((known, ids.len() as u64))
+}
+
+/// A checked deletion of contacts, waiting for its time.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    pub(super) known: Vec<u32>,
+    pub(super) named: u64,
+}
+
+impl Deletion {
+    /// Checks a request; nothing is done yet. Contacts are named by their ids alone: nobody needs whole lists here.
+    pub(super) fn parse(account: &Account, body: &Value) -> Result<Self, Answer> {
+        let ids = body.get("contact_ids").ok_or_else(|| Answer::invalid("contact_ids is missing"))?;
+        let (mut known, named) = contacts(account, ids)?;
+        known.sort_unstable();
+        known.dedup();
+        Ok(Self { known, named })
+    }
+
+    /// Deletes the first `contacts_max` of them; ids that are unknown, or of contacts that are deleted already, change nothing.
+    pub(super) fn apply(&self, account: &mut Account, now_s: u32, contacts_max: usize) -> Counts {
+        for &number in self.known.iter().take(contacts_max) {
+            let there = account.contacts.get(number as usize).is_some_and(|contact| contact.status != ContactStatus::Deleted);
+            if there {
+                account.set_status(number, ContactStatus::Deleted, now_s);
+            }
+        }
+        let done = self.named.min(contacts_max as u64);
+        Counts { items_total: self.named, items_completed: done, ..Counts::default() }
+    }
 }
 
 impl Removal {

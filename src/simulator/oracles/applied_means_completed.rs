@@ -7,14 +7,11 @@ use crate::model::{
     activity::ActivityState,
     batch::Operation,
     hash::text_hash,
-    state::{StateKey, StateValue},
+    state::{ROW_LEFT, ROW_UNKNOWN, StateKey, StateValue},
 };
 use crate::simulator::constant_contact::Applied;
 
 use super::{Sight, Verdict};
-
-/// The hash of a row that is not known: what the state then says of an address is that nothing is known of it.
-const ROW_UNKNOWN: u64 = u64::MAX;
 
 /// What completed imports have touched: account and address.
 #[derive(Debug, Default)]
@@ -34,13 +31,20 @@ impl AppliedMeansCompleted {
         }
     }
 
+    /// Whether a completed import has put an address on some list of an account.
+    pub(super) fn was_imported(&self, connection: usize, address: &str) -> bool {
+        let hash = text_hash(address);
+        self.imported.iter().any(|(account, _, contact)| (*account, *contact) == (connection, hash))
+    }
+
     pub(super) fn at_commit(&self, sight: &Sight<'_>, commit: &Commit) -> Verdict {
         for change in &commit.changes {
             let (StateKey::Member { export, profile }, Some(StateValue::Member(cut))) = (&change.key, &change.value) else {
                 continue;
             };
             let Some(export) = sight.catalog.exports.iter().find(|known| known.name == *export) else { continue };
-            for applied in cut.applied.iter().filter(|applied| applied.row_hash != ROW_UNKNOWN) {
+            // Of the others the state does not say that they are on the list.
+            for applied in cut.applied.iter().filter(|applied| ![ROW_LEFT, ROW_UNKNOWN].contains(&applied.row_hash)) {
                 let imported = (usize::from(export.connection.0), applied.list, text_hash(&applied.address));
                 if !self.imported.contains(&imported) {
                     let detail =

@@ -1,25 +1,73 @@
 //! [`Promise::ListsConverge`]: at rest, each list holds whom the fold wants there and who was there without us. The list of
 //! an export that is no longer configured keeps whom it has, but for who was erased. Staging lists hold nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::Promise;
 use crate::model::{
     Text,
-    catalog::{OnExit, STAGING_PREFIX},
+    call::ContactStatus,
+    catalog::{OnErasure, OnExit, STAGING_PREFIX},
 };
 
 use crate::simulator::fold::Wish;
 
-use super::{Sight, Verdict, nothing_lost::NothingLost, opt_out_respected::OptOutRespected};
+use super::{
+    Sight, Verdict, applied_means_completed::AppliedMeansCompleted, nothing_lost::NothingLost, opt_out_respected::OptOutRespected,
+};
 
-pub(super) fn at_rest(sight: &Sight<'_>, opt_out: &OptOutRespected, state: &NothingLost) -> Verdict {
+pub(super) fn at_rest(
+    sight: &Sight<'_>,
+    opt_out: &OptOutRespected,
+    state: &NothingLost,
+    applied: &AppliedMeansCompleted,
+) -> Verdict {
     for index in 0..sight.catalog.exports.len() {
         for (on_other, (is_now, members)) in [false, true].into_iter().zip(sight.lists(index)) {
             list(sight, opt_out, state, index, on_other, is_now, members.into_iter().collect())?;
         }
     }
-    nobody_is_staged(sight)
+    nobody_is_staged(sight)?;
+    erased_are_deleted(sight, applied)
+}
+
+/// Where an erasure deletes contacts: whoever was on a list for the sake of one profile alone is deleted with it. Where the
+/// configuration changes, what it did not name when it came is not asked for.
+fn erased_are_deleted(sight: &Sight<'_>, applied: &AppliedMeansCompleted) -> Verdict {
+    if !sight.scenario.changes.is_empty() {
+        return Ok(());
+    }
+    for (index, vendor) in sight.vendors.iter().enumerate() {
+        if sight.catalog.connections[index].on_erasure != OnErasure::DeleteContact {
+            continue;
+        }
+        let of_account = |export: &usize| usize::from(sight.catalog.exports[*export].connection.0) == index;
+        let exports: Vec<usize> = (0..sight.catalog.exports.len()).filter(of_account).collect();
+        let mut owners: BTreeMap<&Text, BTreeSet<&Text>> = BTreeMap::new();
+        for (profile, wishes) in exports.iter().flat_map(|export| sight.fold.export(*export)) {
+            for (address, _) in wishes.iter().filter_map(|wish| wish.wanted.as_ref()) {
+                owners.entry(address).or_default().insert(profile);
+            }
+        }
+        for (address, profiles) in owners {
+            let mut last = exports.iter().flat_map(|export| {
+                let wishes = sight.fold.export(*export);
+                profiles.iter().filter_map(|profile| wishes.get(*profile)?.last())
+            });
+            let erased = profiles.len() == 1 && last.all(|wish| wish.erased && wish.segments.is_empty());
+            let departs = sight.scenario.departures.iter().any(|gone| gone.connection == index && gone.address == *address);
+            if !erased || departs || !applied.was_imported(index, address) {
+                continue;
+            }
+            let status = vendor.contact(address).map(|(status, _)| status);
+            if status.is_some_and(|status| status != ContactStatus::Deleted) {
+                let account = &sight.catalog.connections[index].name;
+                let detail = format!("{address} was erased, and is {status:?} in {account}, which deletes contacts");
+                return Err((Promise::ListsConverge, detail));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The lists that removals use are empty again, in each account that a configured export still uses.

@@ -175,6 +175,6 @@ impl Oracles {
     pub fn at_rest(&mut self, sight: &Sight<'_>) -> Verdict {
         quota_never_exceeded::by_the_vendor(sight)?;
         self.opt_out.at_rest(sight)?;
-        lists_converge::at_rest(sight, &self.opt_out, &self.nothing_lost)
+        lists_converge::at_rest(sight, &self.opt_out, &self.nothing_lost, &self.applied)
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{
     batch::BatchName,
     catalog::OnExit,
     position::{PartitionId, Position},
-    state::{StateKey, StateValue},
+    state::{ROW_LEFT, StateKey, StateValue},
 };
 use crate::simulator::fold::Wish;
 
@@ -113,7 +113,7 @@ impl NothingLost {
             }
         }
         let Some(StateValue::Member(cut)) = value else { return };
-        for applied in &cut.applied {
+        for applied in cut.applied.iter().filter(|applied| applied.row_hash != ROW_LEFT) {
             let stays_for = if cut.address.as_ref() == Some(&applied.address) { cut.segments.clone() } else { Vec::new() };
             self.applied.entry((key.0.clone(), applied.address.clone())).or_default().insert(key.1.clone(), stays_for);
         }

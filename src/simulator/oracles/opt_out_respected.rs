@@ -10,7 +10,10 @@ use crate::engine::{
     limits::{LEASE_MS, STAGING_FRESH_MS, SUPPRESSION_FRESH_MS},
 };
 use crate::model::{Text, batch::ImportRows, call::ContactStatus, catalog::Catalog, time::UnixMillis};
-use crate::simulator::{constant_contact::Vendor, workload::Scenario};
+use crate::simulator::{
+    constant_contact::{Applied, Vendor},
+    workload::Scenario,
+};
 
 use super::{Sight, Verdict};
 
@@ -52,6 +55,15 @@ impl OptOutRespected {
         let since = before.filter(|before| !before.excused).map_or(since, |before| before.since);
         let excused = touched || before.is_some_and(|before| before.excused);
         self.departed.insert((connection, address), Departed { status, since, excused });
+    }
+
+    /// What an activity did: whom it deleted, no import of ours may touch from then on, without any allowance.
+    pub fn deleted(&mut self, connection: usize, step: &Applied) {
+        let since = step.at.plus_ms(-i64::try_from(self.allowance_ms).unwrap_or(i64::MAX));
+        for address in &step.deleted {
+            let known = Departed { status: ContactStatus::Deleted, since, excused: false };
+            self.departed.insert((connection, address.clone()), known);
+        }
     }
 
     /// An import came, and the vendor took it.

@@ -5,7 +5,7 @@ use crate::model::{
     ListId,
     catalog::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
-        Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
+        Mapping, NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
     },
     time::UnixMillis,
 };
@@ -57,6 +57,7 @@ fn made_up(scenario: &Scenario) -> Catalog {
         application: ApplicationId(0),
         consent: Some(consent()),
         refreshes: false,
+        on_erasure: OnErasure::RemoveFromLists,
     });
     let exports = (0..scenario.connections * scenario.lists).map(|index| Export {
         name: format!("list {:02}", index + 1).into(),

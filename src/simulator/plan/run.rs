@@ -309,7 +309,8 @@ impl Run {
             Request::Remove { source: RemovalSource::Lists(lists), targets } => {
                 Some((targets, lists.iter().map(|list| self.vendor.members_of(account, *list)).sum()))
             }
-            Request::Activity { .. }
+            Request::DeleteContacts { .. }
+            | Request::Activity { .. }
             | Request::Activities { .. }
             | Request::ListMembers { .. }
             | Request::LookUp { .. }

@@ -206,6 +206,12 @@ impl Vendor {
                 };
                 Answer::Activity(Box::new(self.start(now, account, None, rows, Work::Remove { lists: targets, profiles, rows })))
             }
+            // No load erases anybody.
+            Request::DeleteContacts { contacts } => {
+                let rows = contacts.len() as u64;
+                let work = Work::Remove { lists: Vec::new(), profiles: Vec::new(), rows };
+                Answer::Activity(Box::new(self.start(now, account, None, rows, work)))
+            }
             Request::Activity { activity_id } => {
                 let job = self.accounts[account].jobs.iter().rev().find(|job| job.id == activity_id);
                 match job {

@@ -105,7 +105,10 @@ impl World {
         now: UnixMillis,
         request: &http::Request<bytes::Bytes>,
     ) -> http::Response<bytes::Bytes> {
-        let starts = matches!(parcel.request, Request::Import { .. } | Request::Remove { .. } | Request::DeleteList { .. });
+        let starts = matches!(
+            parcel.request,
+            Request::Import { .. } | Request::Remove { .. } | Request::DeleteContacts { .. } | Request::DeleteList { .. }
+        );
         let slow = starts && self.faults.strikes(&mut self.rng, Fault::SlowActivity);
         let times = if slow { self.rng.u64(5..60) } else { 1 };
         let fails = starts && self.faults.strikes(&mut self.rng, Fault::ActivityFails);
@@ -121,7 +124,7 @@ impl World {
 
     /// Looks at what a request that starts an activity did.
     pub(super) fn after_post(&mut self, parcel: &Parcel, response: &http::Response<bytes::Bytes>) {
-        let (Request::Import { .. } | Request::Remove { .. }) = &parcel.request else { return };
+        let (Request::Import { .. } | Request::Remove { .. } | Request::DeleteContacts { .. }) = &parcel.request else { return };
         let Outcome::Answered(Answer::Activity(activity)) = response::decode(&parcel.request, response) else { return };
         let open = self.vendors[usize::from(parcel.connection.0)].activities_open();
         let verdict = self.oracles.one_in_flight.started(&open, activity.activity_id);

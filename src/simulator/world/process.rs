@@ -211,6 +211,7 @@ impl World {
             | Request::DeleteList { .. }
             | Request::Import { .. }
             | Request::Remove { .. }
+            | Request::DeleteContacts { .. }
             | Request::Activity { .. }
             | Request::Activities { .. }
             | Request::ListMembers { .. }

@@ -109,6 +109,9 @@ impl World {
         }
         for index in 0..self.vendors.len() {
             let applied = self.vendors[index].drain_applied();
+            for step in &applied {
+                self.oracles.opt_out.deleted(index, step);
+            }
             self.oracles.applied.steps(index, applied);
         }
         let before = self.broker.committed().clone();
