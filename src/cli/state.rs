@@ -14,7 +14,7 @@ use crate::{
         batch::BatchName,
         catalog::ClientIdHash,
         hash::text_hash,
-        state::{BatchChunk, ExportRecord, Header, LedgerRecord, MemberCut, StateChange, StateKey, StateValue},
+        state::{BatchChunk, ExportRecord, Header, LedgerRecord, MemberCut, ROW_LEFT, StateChange, StateKey, StateValue},
         time::UnixMillis,
     },
     shell::kafka::{KafkaFault, KafkaSettings, read_state},
@@ -135,7 +135,7 @@ impl Counted {
         Self {
             export: text_hash(export),
             wanted: !cut.segments.is_empty(),
-            on_list: !cut.applied.is_empty(),
+            on_list: cut.applied.iter().any(|applied| applied.row_hash != ROW_LEFT),
             parked: cut.row.is_some(),
             refused: cut.refused.is_some() && !search_spent,
             search_spent,
@@ -235,6 +235,7 @@ fn profile_view(profile: &str, shards: &[Kept]) -> Value {
             "changed_at": instant(cut.changed_at),
             "applied": cut.applied.iter().map(|applied| json!({
                 "address": applied.address, "list": applied.list, "at": instant(applied.at),
+                "has_left": applied.row_hash == ROW_LEFT,
             })).collect::<Vec<_>>(),
             "refused": cut.refused,
             "erased": cut.erased,
