@@ -17,6 +17,7 @@ use super::{
     calls::Purpose,
     limits::{LANE_CALLS, count},
     membership::{Contact, ContactSlot, Known},
+    planted::{Bug, planted},
 };
 
 impl Engine {
@@ -29,7 +30,7 @@ impl Engine {
         }
         let contact = state.members.contact(slot);
         state.members.member_if(contact.owner).is_some_and(|owner| owner.erased)
-            && !self.is_wanted(state.connection, &contact.address)
+            && (!self.is_wanted(state.connection, &contact.address) || planted(Bug::WantedDeleted))
     }
 
     fn is_wanted(&self, connection: ConnectionId, address: &str) -> bool {
@@ -141,7 +142,9 @@ impl Engine {
     fn are_deleted(&mut self, now: Now, connection: ConnectionId, addresses: &[Text]) {
         let vendor_now = self.vendor_now(self.catalog.connection(connection).application, now);
         for address in addresses {
-            self.connection_mut(connection).suppression.deleted(address, vendor_now);
+            if !planted(Bug::DeletedImported) {
+                self.connection_mut(connection).suppression.deleted(address, vendor_now);
+            }
             for id in self.export_ids() {
                 if self.export(id).connection != connection {
                     continue;

@@ -259,7 +259,7 @@ impl Membership {
 
     /// Keeps a contact that has left, where such are kept.
     pub fn keep_left(&mut self, slot: ContactSlot) {
-        if let Some(left) = &mut self.left {
+        if let Some(left) = self.left.as_mut().filter(|_| !planted(Bug::LeftForgotten)) {
             left.insert(slot.0);
         }
     }

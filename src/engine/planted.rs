@@ -77,6 +77,12 @@ named! {
         SuppressedStaged = "an opt-out is staged",
         /// A staging list is used again whoever is on it.
         StagingListUnread = "a staging list is used again without a look",
+        /// Where an erasure deletes, a contact that has left is forgotten before it comes.
+        LeftForgotten = "who has left is not deleted",
+        /// A contact that was deleted may be imported again.
+        DeletedImported = "a deleted contact is imported",
+        /// A contact is deleted although another profile wants its address.
+        WantedDeleted = "an address that is wanted is deleted",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }
