@@ -479,6 +479,8 @@ constant_contact: {{ api_url: "http://{api}/v3", token_url: "http://{api}/oauth2
         // An application is its shard's owner's, and no shard has two.
         let ways: Vec<(&str, Vec<Request>, &[Instant])> =
             self.slots.iter().map(|slot| (slot.name.as_str(), slot.api.requests(), slot.resumed.as_slice())).collect();
+        let tokens: BTreeSet<&str> = ways.iter().flat_map(|(_, sent, _)| sent.iter().map(|one| one.token.as_str())).collect();
+        assert_eq!(tokens, self.keys.iter().map(String::as_str).collect(), "whose requests the ways have seen");
         one_sends(&ways);
         self.logs_are_private();
         Figures { members: sizes.join(" + "), calls, most, letters: letters.len() }
