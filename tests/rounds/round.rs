@@ -442,7 +442,7 @@ constant_contact: {{ api_url: "http://{api}/v3", token_url: "http://{api}/oauth2
                 members.len(),
                 found.len(),
                 members.difference(&found).take(5).collect::<Vec<_>>(),
-                found.difference(&members).take(5).collect::<Vec<_>>()
+                found.difference(members).take(5).collect::<Vec<_>>()
             ));
         }
         for slot in &self.slots {
