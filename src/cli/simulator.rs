@@ -41,6 +41,10 @@ pub struct Arguments {
     /// Requests in a day of UTC [default: 10000].
     #[arg(long, value_name = "N")]
     calls_per_day: Option<u32>,
+    /// Serve an account for each API key, with limits of its own: the key is the client id, or the access token where that is
+    /// fixed. The paths under /_simulator take `?account=KEY`.
+    #[arg(long)]
+    account_for_each_key: bool,
     /// Print one line of JSON when it listens.
     #[arg(long)]
     json: bool,
@@ -77,14 +81,19 @@ impl Arguments {
 /// # Errors
 /// See [`CommandError`].
 pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let vendor = Vendor::new(arguments.config()?, wall());
+    let config = arguments.config()?;
     let failed = |error: std::io::Error| CommandError { message: format!("simulator: {error}"), code: 74 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminated = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
-        let host = SimulatorHost::start(arguments.listen, vendor).await.map_err(|error| CommandError {
+        let host = if arguments.account_for_each_key {
+            SimulatorHost::start_for_each_key(arguments.listen, config).await
+        } else {
+            SimulatorHost::start(arguments.listen, Vendor::new(config, wall())).await
+        };
+        let host = host.map_err(|error| CommandError {
             message: format!("simulator: cannot listen on {}: {error}; choose another --listen", arguments.listen),
             code: 69,
         })?;

@@ -70,7 +70,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ("state.replication_factor", "Replicas of the state topic when Listkeeper creates it. Absent: the brokers' own default."),
     (
         "state.max_profiles",
-        "How many profiles the state may hold, over all exports. Reaching it holds the shard; nothing is dropped.",
+        "How many profiles the state of a shard may hold, over all its exports. Reaching it holds the shard; nothing is dropped.",
     ),
     ("teams", "Teams and their members, as in crm: [li]. The team administrators may use every connection."),
     ("timing", "Durations, in seconds."),

@@ -94,7 +94,7 @@ pub(super) async fn term(shared: &Shared, shard: u32, claim: Claim, mut orders: 
 fn held(shared: &Shared, shard: u32, engine: &mut Engine) -> TermEnd {
     while let Some(output) = engine.poll_output() {
         if let Output::Event(event) = output {
-            shared.telemetry.observe(&event, engine.catalog());
+            shared.telemetry.observe(shard, &event, engine.catalog());
         }
     }
     let snapshot = engine.snapshot(clock::now());
@@ -257,7 +257,7 @@ impl<'a> Driver<'a> {
                 Output::Commit(commit) => self.commit(commit)?,
                 Output::Pause { partitions, reason: _ } => self.reader.pause(&partitions),
                 Output::Resume { partitions } => self.reader.resume(&partitions),
-                Output::Event(event) => self.shared.telemetry.observe(&event, self.engine.catalog()),
+                Output::Event(event) => self.shared.telemetry.observe(self.shard, &event, self.engine.catalog()),
                 Output::Drained => return Ok(true),
             }
         }

@@ -1,6 +1,7 @@
 //! The model of the vendor behind a real socket: for the demo, for tests, for whoever wants to try the stage out.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,7 +10,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::{Request, Response, StatusCode},
     response::IntoResponse,
     routing::{get, post},
@@ -20,8 +21,8 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use crate::{
-    model::{ListId, Text, call::ContactStatus},
-    simulator::constant_contact::{PlantedContact, Vendor},
+    model::{ListId, Text, call::ContactStatus, hash::text_hash},
+    simulator::constant_contact::{Caller, PlantedContact, Vendor, VendorConfig, caller},
 };
 
 /// The clock by which the model lives.
@@ -35,11 +36,64 @@ const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub struct SharedVendor(Arc<Mutex<Vendor>>);
 
 impl SharedVendor {
+    fn new(vendor: Vendor) -> Self {
+        Self(Arc::new(Mutex::new(vendor)))
+    }
+
     /// The vendor, brought to the present.
     pub fn lock(&self) -> MutexGuard<'_, Vendor> {
         let mut vendor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         vendor.advance(wall());
         vendor
+    }
+}
+
+/// The accounts behind one address.
+#[derive(Debug, Clone)]
+struct Accounts {
+    /// Everybody's, or that of requests that do not say whose they are.
+    first: SharedVendor,
+    keys: Option<Arc<Keys>>,
+}
+
+/// An account for each API key, made when the key comes first.
+#[derive(Debug)]
+struct Keys {
+    config: VendorConfig,
+    known: Mutex<BTreeMap<Text, SharedVendor>>,
+}
+
+impl Accounts {
+    /// The account that a request is for.
+    fn of(&self, request: &Request<Bytes>) -> SharedVendor {
+        let Some(keys) = &self.keys else { return self.first.clone() };
+        match caller(request) {
+            Caller::Application(client_id) => keys.account(client_id),
+            Caller::Bearer(token) => keys.issued(&token).unwrap_or_else(|| keys.account(token)),
+            Caller::Nobody => self.first.clone(),
+        }
+    }
+
+    /// The account of a key: of that client id, or of that access token, where it is a fixed one.
+    fn named(&self, key: Option<Text>) -> SharedVendor {
+        self.keys.as_ref().zip(key).map_or_else(|| self.first.clone(), |(keys, key)| keys.account(key))
+    }
+}
+
+impl Keys {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Text, SharedVendor>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn issued(&self, token: &str) -> Option<SharedVendor> {
+        self.lock().values().find(|vendor| vendor.lock().issued(token)).cloned()
+    }
+
+    fn account(&self, key: Text) -> SharedVendor {
+        // Ids and tokens of two accounts never meet.
+        let seed = self.config.seed ^ text_hash(&key);
+        let made = || SharedVendor::new(Vendor::new(VendorConfig { seed, ..self.config.clone() }, wall()));
+        self.lock().entry(key).or_insert_with(made).clone()
     }
 }
 
@@ -53,14 +107,29 @@ pub struct SimulatorHost {
 }
 
 impl SimulatorHost {
-    /// Listens and serves until it is stopped.
+    /// Listens and serves one account until it is stopped.
     ///
     /// # Errors
     /// The address cannot be listened on.
     pub async fn start(listen: SocketAddr, vendor: Vendor) -> io::Result<Self> {
+        Self::serve(listen, Accounts { first: SharedVendor::new(vendor), keys: None }).await
+    }
+
+    /// The same with an account like this for each API key that comes: known by its client id, or by its access token,
+    /// where that was not issued here.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start_for_each_key(listen: SocketAddr, config: VendorConfig) -> io::Result<Self> {
+        let first = SharedVendor::new(Vendor::new(config.clone(), wall()));
+        let keys = Keys { config, known: Mutex::default() };
+        Self::serve(listen, Accounts { first, keys: Some(Arc::new(keys)) }).await
+    }
+
+    async fn serve(listen: SocketAddr, accounts: Accounts) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let vendor = SharedVendor(Arc::new(Mutex::new(vendor)));
+        let vendor = accounts.first.clone();
         let routes = Router::new()
             .route("/_simulator/report", get(report))
             .route("/_simulator/contacts", post(plant_contacts))
@@ -68,7 +137,7 @@ impl SimulatorHost {
             .route("/_simulator/lists/{id}/members", get(members))
             .fallback(api)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(vendor.clone());
+            .with_state(accounts);
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
             // A dropped host stops too.
@@ -89,7 +158,7 @@ impl SimulatorHost {
         format!("http://{}/v3", self.address)
     }
 
-    /// The model behind it.
+    /// The model behind it; with an account for each key, that of requests that do not say whose they are.
     #[must_use]
     pub fn vendor(&self) -> SharedVendor {
         self.vendor.clone()
@@ -105,18 +174,24 @@ impl SimulatorHost {
     }
 }
 
-async fn api(State(vendor): State<SharedVendor>, request: Request<Body>) -> Response<Body> {
+async fn api(State(accounts): State<Accounts>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let request: Request<Bytes> = Request::from_parts(parts, body);
-    let response = vendor.lock().handle(wall(), &request);
+    let response = accounts.of(&request).lock().handle(wall(), &request);
     response.map(Body::from)
 }
 
-async fn report(State(vendor): State<SharedVendor>) -> Response<Body> {
-    let report = vendor.lock().report();
+/// Which account is meant, where each API key has one.
+#[derive(Deserialize)]
+struct Which {
+    account: Option<Text>,
+}
+
+async fn report(State(accounts): State<Accounts>, Query(which): Query<Which>) -> Response<Body> {
+    let report = accounts.named(which.account).lock().report();
     Json(report).into_response()
 }
 
@@ -133,7 +208,12 @@ const fn active() -> ContactStatus {
     ContactStatus::Active
 }
 
-async fn plant_contacts(State(vendor): State<SharedVendor>, Json(contacts): Json<Vec<ContactToPlant>>) -> Response<Body> {
+async fn plant_contacts(
+    State(accounts): State<Accounts>,
+    Query(which): Query<Which>,
+    Json(contacts): Json<Vec<ContactToPlant>>,
+) -> Response<Body> {
+    let vendor = accounts.named(which.account);
     let mut vendor = vendor.lock();
     let known = vendor.lists();
     let mut planted = Vec::with_capacity(contacts.len());
@@ -163,12 +243,16 @@ struct ListToPlant {
     name: String,
 }
 
-async fn plant_list(State(vendor): State<SharedVendor>, Json(list): Json<ListToPlant>) -> Response<Body> {
-    let id = vendor.lock().plant_list(&list.name);
+async fn plant_list(
+    State(accounts): State<Accounts>,
+    Query(which): Query<Which>,
+    Json(list): Json<ListToPlant>,
+) -> Response<Body> {
+    let id = accounts.named(which.account).lock().plant_list(&list.name);
     (StatusCode::CREATED, Json(json!({ "list_id": id, "name": list.name }))).into_response()
 }
 
-async fn members(State(vendor): State<SharedVendor>, Path(id): Path<ListId>) -> Response<Body> {
-    let members = vendor.lock().list_members(id);
+async fn members(State(accounts): State<Accounts>, Query(which): Query<Which>, Path(id): Path<ListId>) -> Response<Body> {
+    let members = accounts.named(which.account).lock().list_members(id);
     Json(members).into_response()
 }

@@ -111,7 +111,11 @@ impl Telemetry {
     pub fn new() -> Self {
         let make = Maker(Registry::new());
         Self {
-            records: make.counters("listkeeper_records_total", "Records of the source by what became of them", &["outcome"]),
+            records: make.counters(
+                "listkeeper_records_total",
+                "Records of the source by what became of them; every shard reads all of them",
+                &["shard", "outcome"],
+            ),
             applied: make.counters(
                 "listkeeper_profiles_applied_total",
                 "Rows of completed activities: profiles that joined a list, had their fields updated, or left it",

@@ -6,6 +6,7 @@ use crate::{
         event::{CallResult, Holder, PauseReason, RecordCounts, RoundEnd},
     },
     model::{
+        Text,
         activity::ActivityState,
         call::Disposition,
         catalog::{Catalog, ExportId},
@@ -29,11 +30,11 @@ pub struct ShardGauges<'a> {
 }
 
 impl Telemetry {
-    /// Counts an event, and logs those that an operator would want to read.
-    pub fn observe(&self, event: &Event, catalog: &Catalog) {
+    /// Counts an event of a shard, and logs those that an operator would want to read.
+    pub fn observe(&self, shard: u32, event: &Event, catalog: &Catalog) {
         let name = |id: &ExportId| catalog.export(*id).name.as_str();
         match event {
-            Event::RecordsRouted(counts) => self.count_records(counts),
+            Event::RecordsRouted(counts) => self.count_records(shard, counts),
             Event::BatchCut { name: batch, export, operation, rows, reason } => {
                 let export = name(export);
                 self.batches.with_label_values(&[export, operation.as_str(), reason.as_str()]).inc();
@@ -219,28 +220,29 @@ impl Telemetry {
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
             }
             Event::Held { who, reason, until } => {
-                let (holder, name) = holder(*who, catalog);
+                let (holder, name) = holder(shard, *who, catalog);
                 let until = until
                     .and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok())
                     .map(|at| at.to_string())
                     .unwrap_or_default();
-                tracing::warn!(holder, name, reason = reason.as_str(), until, "held: {}", reason.explain());
+                tracing::warn!(holder, %name, reason = reason.as_str(), until, "held: {}", reason.explain());
             }
             Event::Released { who, reason } => {
-                let (holder, name) = holder(*who, catalog);
-                tracing::info!(holder, name, reason = reason.as_str(), "held no more");
+                let (holder, name) = holder(shard, *who, catalog);
+                tracing::info!(holder, %name, reason = reason.as_str(), "held no more");
             }
             Event::Paused { reason } => {
-                tracing::info!(reason = reason.as_str(), "reading is paused");
+                tracing::info!(shard, reason = reason.as_str(), "reading is paused");
             }
             Event::Resumed => {
-                tracing::info!("reading goes on");
+                tracing::info!(shard, "reading goes on");
             }
             Event::PartitionsWait { partitions, reason } => {
-                tracing::info!(partitions, reason = reason.as_str(), "partitions are not read yet: {}", reason.explain());
+                let explain = reason.explain();
+                tracing::info!(shard, partitions, reason = reason.as_str(), "partitions are not read yet: {explain}");
             }
             Event::PartitionsBegun { partitions } => {
-                tracing::info!(partitions, "partitions that the source has gained are read from here on");
+                tracing::info!(shard, partitions, "partitions that the source has gained are read from here on");
             }
             Event::DeadLettered { letters, reason } => {
                 self.dead_letters.with_label_values(&[*reason]).inc_by(u64::from(*letters));
@@ -249,7 +251,7 @@ impl Telemetry {
             Event::Committed { changes, took_ms } => {
                 self.commits.inc();
                 self.commit_seconds.observe(seconds(*took_ms));
-                tracing::debug!(changes, took_ms, "committed");
+                tracing::debug!(shard, changes, took_ms, "committed");
             }
         }
     }
@@ -338,10 +340,11 @@ impl Telemetry {
         self.backfill_offsets_left.with_label_values(&[&shard]).set(number(view.left_to_read));
     }
 
-    fn count_records(&self, counts: &RecordCounts) {
+    fn count_records(&self, shard: u32, counts: &RecordCounts) {
+        let shard = shard.to_string();
         let count = |outcome: &str, records: u32| {
             if records > 0 {
-                self.records.with_label_values(&[outcome]).inc_by(u64::from(records));
+                self.records.with_label_values(&[shard.as_str(), outcome]).inc_by(u64::from(records));
             }
         };
         for (kind, outcome) in
@@ -362,12 +365,12 @@ impl Telemetry {
     }
 }
 
-fn holder(who: Holder, catalog: &Catalog) -> (&'static str, &str) {
+fn holder(shard: u32, who: Holder, catalog: &Catalog) -> (&'static str, Text) {
     match who {
-        Holder::Application(id) => ("application", catalog.application(id).name.as_str()),
-        Holder::Connection(id) => ("connection", catalog.connection(id).name.as_str()),
-        Holder::Export(id) => ("export", catalog.export(id).name.as_str()),
-        Holder::Shard => ("shard", ""),
+        Holder::Application(id) => ("application", catalog.application(id).name.clone()),
+        Holder::Connection(id) => ("connection", catalog.connection(id).name.clone()),
+        Holder::Export(id) => ("export", catalog.export(id).name.clone()),
+        Holder::Shard => ("shard", shard.to_string().into()),
     }
 }
 
@@ -482,7 +485,7 @@ mod tests {
         let (export, operation, name) = (ExportId(0), Operation::Import, BatchName("b1".into()));
         let counts = RecordCounts { filtered: 2, ..RecordCounts::default() };
         for (event, line) in [
-            (Event::RecordsRouted(counts), "listkeeper_records_total{outcome=\"filtered\"} 2"),
+            (Event::RecordsRouted(counts), "listkeeper_records_total{outcome=\"filtered\",shard=\"3\"} 2"),
             (
                 Event::BatchCut { name: name.clone(), export, operation, rows: 900, reason: CutReason::Age },
                 "listkeeper_batches_total{export=\"vip\",operation=\"import\",reason=\"age\"} 1",
@@ -536,7 +539,7 @@ mod tests {
             (Event::Committed { changes: 1, took_ms: 100 }, "listkeeper_commits_total 1"),
         ] {
             let telemetry = Telemetry::new();
-            telemetry.observe(&event, &catalog());
+            telemetry.observe(3, &event, &catalog());
             let text = telemetry.encode().unwrap();
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
@@ -575,6 +578,7 @@ mod tests {
     fn names_follow_the_rules() {
         let telemetry = Telemetry::new();
         telemetry.observe(
+            0,
             &Event::Applied {
                 export: ExportId(0),
                 adds: 1,

@@ -77,6 +77,10 @@ impl Action {
 pub struct Plan {
     /// How many replicas.
     pub replicas: usize,
+    /// `state.shards`.
+    pub shards: u32,
+    /// How many applications, each with an account of its own.
+    pub applications: usize,
     /// How many profiles.
     pub profiles: u32,
     /// Events before the first fault, and then in each second.
@@ -122,6 +126,8 @@ impl Plan {
         actions.sort_by_key(|(at, _)| *at);
         Self {
             replicas,
+            shards: [1, 4][rng.usize(0..2)],
+            applications: [1, 5][rng.usize(0..2)],
             profiles: rng.u32(300..1_500),
             events_at_first: rng.u32(50..600),
             events_per_second: rng.u32(10..90),

@@ -25,7 +25,7 @@ use crate::round::{Rig, Round};
 
 /// Rounds of faults against a real broker, real processes and real sockets.
 ///
-/// Each round has a topic, a group and an account of its own, so that its seed alone replays it. At its end the faults
+/// Each round has a topic, a group and accounts of its own, so that its seed alone replays it. At its end the faults
 /// stop, everything drains, and the lists are compared with what was produced.
 #[derive(Debug, clap::Parser)]
 #[command(name = "tests/chaos", max_term_width = 110)]

@@ -1,5 +1,6 @@
 //! A TCP proxy that can be told to misbehave: between a replica and the simulated account, and between a replica and the
-//! broker. It knows nothing of what is said, only who speaks: bytes that follow on an answer begin a request.
+//! broker. It knows nothing of what is said, only who speaks: bytes that follow on an answer begin a request, and of one to
+//! the account, whose token it has.
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,52 @@ const ACCEPT: Duration = Duration::from_millis(5);
 /// How long a port that was given up may take to be had again.
 const REBIND: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(1);
+/// Behind its fencing an owner waits at least so long for its first call: from whoever sent before, nothing comes later.
+const HANDOVER: Duration = Duration::from_millis(900);
+
+/// A request to the account.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// When it was handed on.
+    pub at: Instant,
+    /// Its access token.
+    pub token: String,
+}
+
+/// With one access token one replica sends at a time: each has its own way to the account, and whoever follows another
+/// keeps a distance. A request in the middle of which a replica was stopped may come when it wakes.
+///
+/// # Panics
+/// Two sent.
+pub fn one_sends(ways: &[(&str, Vec<Request>, &[Instant])]) {
+    let mut sent: BTreeMap<&str, Vec<(Instant, usize)>> = BTreeMap::new();
+    for (number, (_, requests, _)) in ways.iter().enumerate() {
+        for request in requests {
+            sent.entry(&request.token).or_default().push((request.at, number));
+        }
+    }
+    for (token, mut sent) in sent {
+        sent.sort();
+        for pair in sent.windows(2) {
+            let [(before, first), (after, second)] = [pair[0], pair[1]];
+            let apart = after.duration_since(before);
+            let woke = ways[second].2.iter().any(|at| after.duration_since(*at) < HANDOVER);
+            let (of, to) = (ways[first].0, ways[second].0);
+            assert!(first == second || woke || apart >= HANDOVER, "{of} and {to} sent with {token} within {apart:?}");
+        }
+    }
+}
+
+/// The access token of a request that begins with these bytes; none where it has none, or is none of HTTP's.
+fn bearer(bytes: &[u8]) -> Option<String> {
+    if ![&b"GET "[..], b"POST ", b"DELETE "].iter().any(|method| bytes.starts_with(method)) {
+        return None;
+    }
+    let head = String::from_utf8_lossy(bytes);
+    let lines = head.split("\r\n").take_while(|line| !line.is_empty());
+    let values = lines.filter_map(|line| line.split_once(": ")).filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    values.filter_map(|(_, value)| value.strip_prefix("Bearer ")).next().map(ToOwned::to_owned)
+}
 
 /// What a proxy does with what comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +94,7 @@ struct State {
     /// Both ends of each connection.
     connections: BTreeMap<u64, [TcpStream; 2]>,
     last_connection: u64,
-    requests: Vec<Instant>,
+    requests: Vec<Request>,
     ended: bool,
 }
 
@@ -103,14 +150,14 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// When each request was handed on.
-    pub fn requests(&self) -> Vec<Instant> {
+    /// The requests to the account that were handed on, but for those to the token endpoint.
+    pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.clone()
     }
 
-    /// When the last request was handed on.
+    /// When the last of them was handed on.
     pub fn last_request(&self) -> Option<Instant> {
-        self.shared.lock().requests.last().copied()
+        self.shared.lock().requests.last().map(|request| request.at)
     }
 }
 
@@ -208,6 +255,7 @@ impl Shared {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let first = way.turns();
+            let token = if way.requests && first { bearer(&buffer[..count]) } else { None };
             let mode = self.lock().mode;
             match mode {
                 Mode::DelayRequests(time) if way.requests && first => self.hold(time),
@@ -226,8 +274,8 @@ impl Shared {
                 if !state.connections.contains_key(&id) {
                     break;
                 }
-                if way.requests && first {
-                    state.requests.push(Instant::now());
+                if let Some(token) = token {
+                    state.requests.push(Request { at: Instant::now(), token });
                 }
             }
             if to.write_all(&buffer[..count]).is_err() {

@@ -1,4 +1,4 @@
-//! One round: a topic, a group and an account of its own, so that its seed alone replays it; faults; then none, until
+//! One round: a topic, a group and accounts of its own, so that its seed alone replays it; faults; then none, until
 //! all has drained; then lists and fold are compared.
 
 use std::{
@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::{
     faults::{Action, Plan, Whom},
-    proxy::{Mode, Proxy},
+    proxy::{Mode, Proxy, Request, one_sends},
     rig::{
+        applications::{Application, Export, Store, sections},
         broker::{Broker, Detour},
         free_port,
         process::Listkeeper,
@@ -31,14 +32,9 @@ const REPLICAS_MAX: usize = 3;
 /// How long everything may take to drain when faults have stopped: some takeovers, and a few hundred calls.
 const DRAIN: Duration = Duration::from_secs(180);
 const STOP: Duration = Duration::from_secs(60);
-/// Behind its fencing an owner waits at least so long for its first call: from whoever sent before, nothing comes later.
-const HANDOVER: Duration = Duration::from_millis(900);
 
-/// An export: name, list, segments.
-type Export = (&'static str, &'static str, &'static [&'static str]);
-
-/// The forms of the configuration, of which a round begins with the first: a segment more, a segment less, an export more.
-/// (Of an export that is removed the list stays as it was: it is compared where the export is back at the end.)
+/// The forms of the configuration, of which a round begins with the first: a segment more, a segment less, an export more;
+/// the same for each application. (Of an export that is removed the list stays as it was: it is compared where the export is back at the end.)
 const FORMS: [&[Export]; 4] = [
     &[("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1]]), ("news", "Newsletter", &[SEGMENTS[2]])],
     &[("vip", "VIP customers", &[SEGMENTS[0], SEGMENTS[1], SEGMENTS[2]]), ("news", "Newsletter", &[SEGMENTS[2]])],
@@ -107,7 +103,10 @@ pub struct Round<'a> {
     folder: PathBuf,
     topic: String,
     group: String,
+    /// An account for each application.
     account: Account,
+    /// Their API keys.
+    keys: Vec<String>,
     stream: Stream,
     slots: Vec<Slot>,
     rig: &'a mut Rig,
@@ -148,9 +147,9 @@ impl<'a> Round<'a> {
         // Of a profile that left a segment which is then removed nobody can say whether its newer address counts.
         let moves = !plan.rolls();
         let stream = Stream::new(&broker.address, &topic, schema, seed, plan.profiles, moves);
-        std::fs::write(folder.join("secret"), "s").expect("a file");
-        std::fs::write(folder.join("token"), "t").expect("a file");
-        let more = ["--activity-seconds", plan.activity_seconds, "--seed", &seed.to_string()];
+        // Other keys in each round: their hashes decide which shard has which, and which has none.
+        let keys: Vec<String> = (0..plan.applications).map(|number| format!("key-{seed}-{number}")).collect();
+        let more = ["--account-for-each-key", "--activity-seconds", plan.activity_seconds, "--seed", &seed.to_string()];
         let account = Account::start_with(&folder, "127.0.0.1:0", &more);
         let slot = |number: usize| Slot {
             name: format!("r{number}"),
@@ -165,42 +164,36 @@ impl<'a> Round<'a> {
             resumed: Vec::new(),
         };
         let slots = (0..plan.replicas).map(slot).collect();
-        let round = Self { seed, plan, folder, topic, group, account, stream, slots, rig, form: 0, follow_ups: Vec::new() };
+        let round = Self { seed, plan, folder, topic, group, account, keys, stream, slots, rig, form: 0, follow_ups: Vec::new() };
+        round.applications(0).iter().for_each(|application| application.sign_in(&round.folder));
         (0..round.slots.len()).for_each(|number| round.write_configuration(number));
         round
     }
 
+    fn applications(&self, form: usize) -> Vec<Application> {
+        let application = |key: &String| Application {
+            client_id: key.clone(),
+            // Of tokens that rotate, one would be lost with each answer that is: for a person to sign in again.
+            store: Store::Fixed,
+            exports: FORMS[form].to_vec(),
+        };
+        self.keys.iter().map(application).collect()
+    }
+
     fn write_configuration(&self, number: usize) {
-        let (group, topic, folder, park) = (&self.group, &self.topic, self.folder.display(), self.plan.park_after_seconds);
+        let (group, topic, park) = (&self.group, &self.topic, self.plan.park_after_seconds);
         let (slot, way, registry) = (&self.slots[number], &self.rig.ways[number], self.rig.registry.url());
-        let exports: String = FORMS[slot.form]
-            .iter()
-            .map(|(name, list, segments)| {
-                format!(
-                    "  {name}: {{ connection: news, list: {{ name: {list}, create: true }}, segments: [{}], starts: at_once,\n    \
-                     fields: {{ email: profile.email, first_name: profile.first_name }} }}\n",
-                    segments.join(", ")
-                )
-            })
-            .collect();
+        let (applications, shards) = (sections(&self.applications(slot.form), &self.folder), self.plan.shards);
         let (broker, api, admin) = (way.address, slot.api.address, free_port());
         let text = format!(
             r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
 source: {{ topic: {topic}, avro: {{ registry_url: "{registry}" }} }}
 timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: 10, park_after_seconds: {park} }}
-state: {{ replication_factor: 1 }}
+state: {{ shards: {shards}, replication_factor: 1 }}
 log: {{ format: text, level: info }}
 admin: {{ listen: "127.0.0.1:{admin}" }}
 constant_contact: {{ api_url: "http://{api}/v3", token_url: "http://{api}/oauth2/token" }}
-applications: {{ main: {{ client_id: abc, client_secret_file: {folder}/secret, refresh_tokens: rotating }} }}
-connections:
-  news:
-    display_name: Newsletter
-    application: main
-    token_store: {{ access_token_file: {folder}/token }}
-    privacy_consent: {{ accepted_by: ana, accepted_at: "2026-11-20T09:00:00Z", text: v1 }}
-exports:
-{exports}"#
+{applications}"#
         );
         std::fs::write(&slot.config, text).expect("a file");
     }
@@ -230,11 +223,13 @@ exports:
         let Figures { members, calls, most, letters } = self.compare();
         let faults: Vec<String> = done.iter().map(|(name, times)| format!("{name} {times}")).collect();
         format!(
-            "seed {}: {} replicas, {} starts; {}; {} events, {calls} calls, most in a second {most}, \
+            "seed {}: {} replicas, {} starts; shards {}, applications {}; {}; {} events, {calls} calls, most in a second {most}, \
              lists equal ({members}), {letters} dead letters, {:.1} s",
             self.seed,
             self.slots.len(),
             self.slots.iter().map(|slot| slot.lives).sum::<u32>(),
+            self.plan.shards,
+            self.keys.len(),
             if faults.is_empty() { "no faults".to_owned() } else { faults.join(", ") },
             self.stream.events(),
             began.elapsed().as_secs_f64()
@@ -396,14 +391,15 @@ exports:
                 "what was produced is in the topic, once"
             );
         }
-        let group = format!("{}.0", self.group);
+        let groups: Vec<String> = (0..self.plan.shards).map(|shard| format!("{}.{shard}", self.group)).collect();
         wait::until_or(
             "every offset is committed",
             DRAIN,
             || self.standing(),
             || {
-                let committed = |partition| broker.committed(&group, &self.topic, partition).unwrap_or(0);
-                (0..PARTITIONS).all(|partition| committed(partition) >= self.stream.records(partition)).then_some(())
+                let committed = |group: &String, partition| broker.committed(group, &self.topic, partition).unwrap_or(0);
+                let all = |group| (0..PARTITIONS).all(|partition| committed(group, partition) >= self.stream.records(partition));
+                groups.iter().all(all).then_some(())
             },
         );
         let expected = self.expected();
@@ -411,15 +407,22 @@ exports:
             "the lists equal the fold",
             DRAIN,
             || self.standing(),
-            || expected.iter().all(|(list, members)| self.account.members(list) == *members).then_some(()),
+            || {
+                let equal = |key: &String| expected.iter().all(|(list, of)| self.account.members_of(key, list) == *of);
+                self.keys.iter().all(equal).then_some(())
+            },
         );
         wait::until_or(
             "no activity is open",
             DRAIN,
             || self.standing(),
             || {
-                let open = |state: &str| self.account.report()["activities_by_state"][state].as_u64().unwrap_or(0);
-                (["initialized", "processing"].iter().all(|state| open(state) == 0)).then_some(())
+                let is_open = |key: &String| {
+                    let report = self.account.report_of(key);
+                    let count = |state: &str| report["activities_by_state"][state].as_u64().unwrap_or(0);
+                    count("initialized") + count("processing") > 0
+                };
+                (!self.keys.iter().any(is_open)).then_some(())
             },
         );
     }
@@ -431,14 +434,15 @@ exports:
     /// How it stands, for the message of a wait in vain.
     fn standing(&self) -> String {
         let mut text = String::new();
-        for (list, members) in self.expected() {
-            let found = self.account.members(list);
+        let expected = self.expected();
+        for (key, (list, members)) in self.keys.iter().flat_map(|key| expected.iter().map(move |list| (key, list))) {
+            let found = self.account.members_of(key, list);
             text.push_str(&format!(
-                "{list}: {} expected, {} found, missing {:?}, surplus {:?}\n",
+                "{key}, {list}: {} expected, {} found, missing {:?}, surplus {:?}\n",
                 members.len(),
                 found.len(),
                 members.difference(&found).take(5).collect::<Vec<_>>(),
-                found.difference(&members).take(5).collect::<Vec<_>>()
+                found.difference(members).take(5).collect::<Vec<_>>()
             ));
         }
         for slot in &self.slots {
@@ -450,9 +454,11 @@ exports:
 
     /// The exact comparison.
     fn compare(&self) -> Figures {
-        let mut sizes = Vec::new();
+        let (mut sizes, mut calls, mut most) = (Vec::new(), 0, 0);
         for (list, members) in self.expected() {
-            assert_eq!(self.account.members(list), members, "the members of `{list}`");
+            for key in &self.keys {
+                assert_eq!(self.account.members_of(key, list), members, "the members of `{list}` of {key}");
+            }
             sizes.push(members.len().to_string());
         }
         let broker = self.rig.broker.as_ref().expect("a broker");
@@ -462,33 +468,22 @@ exports:
         letters.sort();
         let undecodable: Vec<String> = self.stream.undecodable().iter().map(|key| text(key)).collect();
         assert_eq!(letters, undecodable, "each record that nobody can read is one dead letter");
-        let report = self.account.report();
-        assert_eq!(report["violations"], Value::Array(Vec::new()), "{report}");
-        let most = report["max_in_a_second"].as_u64().expect("a count");
-        assert!(most <= 4, "{report}");
-        self.one_sends();
+        for key in &self.keys {
+            let report = self.account.report_of(key);
+            assert_eq!(report["violations"], Value::Array(Vec::new()), "{key}: {report}");
+            let in_a_second = report["max_in_a_second"].as_u64().expect("a count");
+            assert!(in_a_second <= 4, "{key}: {report}");
+            most = most.max(in_a_second);
+            calls += report["requests"].as_u64().expect("a count");
+        }
+        // An application is its shard's owner's, and no shard has two.
+        let ways: Vec<(&str, Vec<Request>, &[Instant])> =
+            self.slots.iter().map(|slot| (slot.name.as_str(), slot.api.requests(), slot.resumed.as_slice())).collect();
+        let tokens: BTreeSet<&str> = ways.iter().flat_map(|(_, sent, _)| sent.iter().map(|one| one.token.as_str())).collect();
+        assert_eq!(tokens, self.keys.iter().map(String::as_str).collect(), "whose requests the ways have seen");
+        one_sends(&ways);
         self.logs_are_private();
-        let calls = report["requests"].as_u64().expect("a count");
         Figures { members: sizes.join(" + "), calls, most, letters: letters.len() }
-    }
-
-    /// Each replica has its own way to the account: who follows another keeps a distance.
-    fn one_sends(&self) {
-        let mut sent: Vec<(Instant, usize)> = Vec::new();
-        for (number, slot) in self.slots.iter().enumerate() {
-            sent.extend(slot.api.requests().into_iter().map(|at| (at, number)));
-        }
-        sent.sort();
-        for pair in sent.windows(2) {
-            let [(before, first), (after, second)] = [pair[0], pair[1]];
-            // A request in the middle of which a process was stopped may come when it wakes.
-            let woke = self.slots[second].resumed.iter().any(|at| after.duration_since(*at) < HANDOVER);
-            assert!(
-                first == second || woke || after.duration_since(before) >= HANDOVER,
-                "r{first} and r{second} sent within {:?}",
-                after.duration_since(before)
-            );
-        }
     }
 
     fn logs_are_private(&self) {
@@ -503,8 +498,8 @@ exports:
         }
     }
 
-    /// What the account saw, for whoever looks for the cause of a failure.
+    /// What the accounts saw, for whoever looks for the cause of a failure.
     pub fn report(&self) -> Value {
-        self.account.report()
+        self.keys.iter().map(|key| (key.clone(), self.account.report_of(key))).collect::<serde_json::Map<_, _>>().into()
     }
 }

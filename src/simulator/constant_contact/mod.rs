@@ -51,6 +51,7 @@ use crate::model::{
 
 /// The API key of requests whose token does not say.
 const ANY_KEY: &str = "any";
+const TOKEN_PATH: &str = "/oauth2/token";
 
 /// A contact that is there from the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub struct Vendor {
 /// What a request is for, in the words of the stage's metrics.
 fn kind(method: &Method, path: &str, query: &str) -> &'static str {
     let known = match (method.as_str(), path) {
-        ("POST", "/oauth2/token") => CallKind::Token,
+        ("POST", TOKEN_PATH) => CallKind::Token,
         ("POST", "/v3/activities/contacts_file_import") => CallKind::Import,
         ("POST", "/v3/activities/remove_list_memberships") => CallKind::Remove,
         ("GET", path) if path.starts_with("/v3/activities") => CallKind::Poll,
@@ -94,6 +95,32 @@ fn kind(method: &Method, path: &str, query: &str) -> &'static str {
         _ => return "other",
     };
     known.as_str()
+}
+
+/// Who a request says that it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// The application with this client id, which asks for tokens.
+    Application(Text),
+    /// Whoever has this access token.
+    Bearer(Text),
+    /// It does not say.
+    Nobody,
+}
+
+/// Who a request says that it is from: for a host that has an account for each API key.
+#[must_use]
+pub fn caller(request: &Request<Bytes>) -> Caller {
+    if request.uri().path() == TOKEN_PATH {
+        let request = TokenRequest::parse(request.headers(), request.uri().query(), request.body());
+        return request.client_id().map_or(Caller::Nobody, |id| Caller::Application(Text::new(id)));
+    }
+    bearer(request).map_or(Caller::Nobody, |token| Caller::Bearer(Text::new(token)))
+}
+
+fn bearer(request: &Request<Bytes>) -> Option<&str> {
+    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    header.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn json_body(request: &Request<Bytes>) -> Result<Value, Answer> {
@@ -126,7 +153,7 @@ impl Vendor {
         self.advance(now);
         let uri = request.uri();
         *self.by_kind.entry(kind(request.method(), uri.path(), uri.query().unwrap_or_default())).or_default() += 1;
-        let answer = if uri.path() == "/oauth2/token" { self.token(request) } else { self.api(request) };
+        let answer = if uri.path() == TOKEN_PATH { self.token(request) } else { self.api(request) };
         let answer = answer.unwrap_or_else(|refusal| refusal);
         if !answer.status.is_success() {
             *self.refused_by_status.entry(answer.status.as_u16()).or_default() += 1;
@@ -180,11 +207,15 @@ impl Vendor {
         self.oauth.token(&self.config, self.account.ids, self.now, &request)
     }
 
+    /// Whether an access token was issued here, also when it serves no more.
+    #[must_use]
+    pub fn issued(&self, token: &str) -> bool {
+        self.oauth.bearer(token, self.now) != Bearer::Unknown
+    }
+
     /// The API key behind the request's bearer token.
     fn key(&self, request: &Request<Bytes>) -> Result<Text, Answer> {
-        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let token = header.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(Answer::unauthorized)?;
+        let token = bearer(request).ok_or_else(Answer::unauthorized)?;
         match self.oauth.bearer(token, self.now) {
             Bearer::Issued(client_id) => Ok(client_id),
             Bearer::Expired => Err(Answer::unauthorized()),

@@ -6,6 +6,8 @@ mod configuration;
 mod flow;
 mod outages;
 mod produce;
+#[expect(clippy::disallowed_methods, reason = "it measures how long a takeover lasts, and says events in real time")]
+mod shards;
 mod state;
 mod takeover;
 

@@ -1,5 +1,6 @@
 //! The rig: a real broker, a real schema registry, and processes of the real binary.
 
+pub mod applications;
 pub mod broker;
 pub mod http;
 pub mod process;

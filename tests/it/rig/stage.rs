@@ -53,7 +53,16 @@ impl Account {
 
     /// What it saw.
     pub fn report(&self) -> Value {
-        let (_, body) = http::get(self.address, "/_simulator/report").expect("a report");
+        self.asked("report", "")
+    }
+
+    /// What it saw of one API key, where each has an account of its own.
+    pub fn report_of(&self, key: &str) -> Value {
+        self.asked("report", key)
+    }
+
+    fn asked(&self, what: &str, key: &str) -> Value {
+        let (_, body) = http::get(self.address, &format!("/_simulator/{what}?account={key}")).expect("an answer");
         serde_json::from_str(&body).expect("JSON")
     }
 
@@ -64,17 +73,26 @@ impl Account {
 
     /// The members of a list by its name; nobody while there is no such list.
     pub fn members(&self, list: &str) -> BTreeSet<String> {
-        let report = self.report();
+        self.members_of("", list)
+    }
+
+    /// The same in the account of one API key, where each has its own.
+    pub fn members_of(&self, key: &str, list: &str) -> BTreeSet<String> {
+        let report = self.report_of(key);
         let lists = report["lists"].as_array().expect("lists");
         let Some(found) = lists.iter().find(|one| one["name"] == list) else { return BTreeSet::new() };
-        let path = format!("/_simulator/lists/{}/members", found["list_id"].as_str().expect("an id"));
-        let (_, body) = http::get(self.address, &path).expect("members");
-        serde_json::from_str(&body).expect("JSON")
+        let members = self.asked(&format!("lists/{}/members", found["list_id"].as_str().expect("an id")), key);
+        serde_json::from_value(members).expect("addresses")
     }
 
     /// No limit was passed, no rule of the vendor broken.
     pub fn expect_no_violations(&self) {
-        let report = self.report();
+        self.expect_no_violations_of("");
+    }
+
+    /// The same of one API key, where each has an account of its own.
+    pub fn expect_no_violations_of(&self, key: &str) {
+        let report = self.report_of(key);
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{report}");
         assert!(report["max_in_a_second"].as_u64().is_some_and(|calls| calls <= 4), "{report}");
     }
@@ -98,6 +116,13 @@ impl Replica {
     /// What it is: starting, owner, standby.
     pub fn role(&self) -> Option<String> {
         self.health()?["role"].as_str().map(ToOwned::to_owned)
+    }
+
+    /// The shards that it owns and works on.
+    pub fn shards_at_work(&self) -> BTreeSet<u64> {
+        let health = self.health().unwrap_or_default();
+        let shards = health["shards"].as_array().into_iter().flatten();
+        shards.filter(|shard| shard["phase"] == "running").filter_map(|shard| shard["shard"].as_u64()).collect()
     }
 
     /// Waits until it is a member of the group in this role.
