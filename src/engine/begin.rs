@@ -134,6 +134,7 @@ impl Engine {
                 state.hourly = super::hourly::HourlyRows::restored(&record.rows_by_minute);
                 state.existing.restore_read(record.existing_read);
                 state.existing.from = record.existing_from;
+                state.control = record.control;
             }
             (StateKey::Protected { export, bucket }, value) => {
                 let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };
@@ -263,6 +264,7 @@ impl Engine {
         for (id, list) in self.restored.lists.clone() {
             self.export_mut(id).list.get_or_insert(list);
         }
+        self.begin_started();
         let beginning = &without_empty_gains(header.as_ref(), beginning);
         if let Err(reason) = self.check(header.as_ref(), beginning) {
             self.hold(reason);
@@ -304,6 +306,7 @@ impl Engine {
             self.acks.begin(partition.start, settled);
         }
         let starts = self.route_anew(header.as_ref(), beginning);
+        self.begin_not_started();
         self.begin_order(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
         self.restore_batches(now, header.as_ref());

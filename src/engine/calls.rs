@@ -198,6 +198,10 @@ impl Engine {
             if self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason)) {
                 continue;
             }
+            if self.takes_back_held(number) {
+                self.wake_at(now.mono);
+                continue;
+            }
             if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
                 continue;
             }
@@ -237,8 +241,8 @@ impl Engine {
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
         let needed = self.sends(export) && self.seeks_list(export) && !state.list_call && state.held.is_none();
-        let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !needed || !(waits || state.moving.is_some()) {
+        let moves = state.moving.is_some() && self.operator_hold(export).is_none();
+        if !needed || !(self.may_go(export) > 0 || moves) {
             return;
         }
         let connection = state.connection;
@@ -469,8 +473,8 @@ impl Engine {
         if self.catalog.connection(export.connection).consent.is_none() {
             return Some(HoldReason::NoConsent);
         }
-        if !export.starts_at_once {
-            return Some(HoldReason::NotStarted);
+        if let Some(reason) = self.operator_hold(id) {
+            return Some(reason);
         }
         let state = self.export(id);
         let unread = state.list.is_some() && self.waiting_of(id) > 0 && !state.existing.is_read();

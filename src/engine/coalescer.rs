@@ -86,6 +86,8 @@ pub enum Place {
     SearchSpent,
     /// For its export to be configured again: nothing is added to the list of a removed one.
     Kept,
+    /// For the operator: it is a removal that may not go now.
+    HeldBack,
 }
 
 /// Removals that wait: those with a contact id, those without, and those that are not looked for yet.

@@ -8,6 +8,7 @@ use crate::model::{
     batch::{BatchName, CutReason, Operation},
     call::{CallKind, Disposition},
     catalog::{ApplicationId, ConnectionId, ExportId, RemovalStrategy},
+    control::ControlAction,
     event::{ChangeKind, DecodeFault},
     named,
     time::UnixMillis,
@@ -250,6 +251,13 @@ pub enum Event {
         /// How many contacts.
         contacts: u32,
     },
+    /// An order of the operator is in the state.
+    Ordered {
+        /// Of which export.
+        export: ExportId,
+        /// What.
+        action: ControlAction,
+    },
     /// A connection, an application or an export does not send.
     Held {
         /// Who.
@@ -402,6 +410,8 @@ pub enum Holder {
 pub enum HoldReason {
     /// The export has not been started.
     NotStarted,
+    /// The operator paused the export.
+    Paused,
     /// The connection has no recorded privacy consent.
     NoConsent,
     /// Nobody has signed in.
@@ -456,6 +466,7 @@ impl HoldReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotStarted => "not_started",
+            Self::Paused => "paused",
             Self::NoConsent => "no_consent",
             Self::NoToken => "no_token",
             Self::TokenDead => "token_dead",
@@ -486,7 +497,10 @@ impl HoldReason {
     #[must_use]
     pub const fn explain(self) -> &'static str {
         match self {
-            Self::NotStarted => "the export has not been started: set `starts: at_once` for it",
+            Self::NotStarted => "the export has not been started: `listkeeper export run` with its name starts it",
+            Self::Paused => {
+                "the export was paused: what comes for it is kept, and goes after `listkeeper export resume` with its name"
+            }
             Self::NoConsent => "the connection has no recorded privacy consent: record it as `privacy_consent` of the connection",
             Self::NoToken => "the token store holds no token: sign in with the account and store its token",
             Self::TokenDead => "the vendor no longer accepts the token: sign in with the account again",

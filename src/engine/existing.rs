@@ -106,7 +106,7 @@ impl Engine {
     /// Reads the next page of a list's members from before, when something waits to be sent.
     pub(super) fn read_existing(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let waits = state.imports.live > 0 || state.removals.live() > 0;
+        let waits = self.may_go(export) > 0;
         let (connection, Some(list)) = (state.connection, state.list) else { return };
         if state.existing.read || state.existing.under_way || !waits || !self.sends(export) || state.held.is_some() {
             return;

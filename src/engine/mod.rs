@@ -27,6 +27,7 @@ mod backfill;
 mod begin;
 mod calls;
 mod coalescer;
+mod control;
 mod decision;
 mod existing;
 mod few;
@@ -73,7 +74,9 @@ use hashbrown::HashMap;
 use crate::model::{
     ListId,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
+    control::ControlOutcome,
     position::NextOffset,
+    state::ControlRecord,
     time::{Mono, Now, UnixMillis},
 };
 
@@ -203,6 +206,12 @@ struct ExportState {
     routed: bool,
     /// The state knows it, and the configuration does not.
     removed: bool,
+    /// What the operator ordered.
+    control: ControlRecord,
+    /// It is not started, and who is on its list from before leaves it when erased.
+    reaches_erased: bool,
+    /// Removals that wait for the operator.
+    held_back: u64,
     /// Ours leave its old list, because the configuration names another.
     moving: Option<moving::Move>,
     members: Membership,
@@ -293,8 +302,17 @@ impl Engine {
     /// Something happened.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         if self.held.is_some() {
-            if let Input::Drain { .. } = input {
-                self.outputs.push_back(Output::Drained);
+            match input {
+                Input::Drain { .. } => self.outputs.push_back(Output::Drained),
+                Input::Control { order, .. } => {
+                    self.outputs.push_back(Output::Controlled { order, outcome: ControlOutcome::Stopping });
+                }
+                Input::Records(_)
+                | Input::ReaderAt(_)
+                | Input::PartitionsAdded { .. }
+                | Input::Committed { .. }
+                | Input::CallEnded { .. }
+                | Input::TokenRead { .. } => {}
             }
             return;
         }
@@ -310,6 +328,7 @@ impl Engine {
             Input::Committed { commit, began } => self.on_committed(now, commit, began),
             Input::CallEnded { call, outcome, vendor_time } => self.on_call_ended(now, call, outcome, vendor_time),
             Input::TokenRead { refresh, connection, token } => self.on_token_read(now, refresh, connection, token),
+            Input::Control { order, export, action } => self.control(now, order, export, action),
             Input::Drain { deadline } => {
                 self.drain.get_or_insert(Drain { deadline, done: false });
             }
@@ -439,6 +458,9 @@ impl ExportState {
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
             removed: false,
+            control: ControlRecord::default(),
+            reaches_erased: false,
+            held_back: 0,
             moving: None,
             members: Membership::new(seed, &export.segments),
             existing: existing::Existing::default(),

@@ -415,6 +415,10 @@ impl Engine {
                 return Some(waiting);
             }
             Some(Place::Kept) => return Some(waiting),
+            Some(Place::HeldBack) => {
+                state.held_back -= 1;
+                return Some(waiting);
+            }
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -434,6 +438,10 @@ impl Engine {
         }
         if waiting.operation == Some(Operation::Import) && self.is_unfound(export, slot, &waiting.row) {
             self.put_unfound(export, slot, waiting);
+            return;
+        }
+        if waiting.operation == Some(Operation::Remove) && self.holds_back(export, slot) {
+            self.put_held_back(export, slot, waiting);
             return;
         }
         let state = &mut self.exports[usize::from(export.0)];
@@ -459,7 +467,7 @@ impl Engine {
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed | Place::SearchSpent | Place::Kept) | None => {}
+            Some(Place::Suppressed | Place::SearchSpent | Place::Kept | Place::HeldBack) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;

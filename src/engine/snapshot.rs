@@ -83,12 +83,18 @@ pub struct ExportView {
     pub name: Text,
     /// It is not configured any more: what it has on its list stays there, but for who is erased.
     pub removed: bool,
+    /// It was started: by its configuration, or because its first run was asked for.
+    pub started: bool,
+    /// The operator paused it.
+    pub paused: bool,
     /// Profiles that it keeps a record of.
     pub profiles: u64,
     /// Contacts of ours on its list, as confirmed.
     pub members: u64,
     /// Changes that wait to be sent.
     pub waiting: u64,
+    /// Removals that wait for the operator.
+    pub removals_held_back: u64,
     /// Changes in open batches.
     pub in_flight: u64,
     /// Adds that are kept and not sent, because their contacts were deleted or have unsubscribed.

@@ -79,6 +79,14 @@ pub struct Application {
     pub reserved_for_others_percent: u8,
 }
 
+impl Application {
+    /// The shard that it belongs to, of so many.
+    #[must_use]
+    pub fn shard(&self, shards: u32) -> u32 {
+        u32::try_from(self.client_id_hash.0 % u64::from(shards.max(1))).unwrap_or_default()
+    }
+}
+
 /// One account, signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
@@ -257,7 +265,7 @@ impl Catalog {
     /// numbered anew. Fields keep their numbers.
     #[must_use]
     pub fn of_shard(&self, shard: u32, shards: u32) -> Self {
-        let mine = |application: &Application| application.client_id_hash.0 % u64::from(shards.max(1)) == u64::from(shard);
+        let mine = |application: &Application| application.shard(shards) == shard;
         let number = |position: Option<usize>| position.and_then(|position| u16::try_from(position).ok());
         let applications: Vec<Application> = self.applications.iter().filter(|application| mine(application)).cloned().collect();
         let application = |id: ApplicationId| {

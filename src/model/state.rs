@@ -286,6 +286,18 @@ pub struct ExportRecord {
     pub existing_read: bool,
     /// They are not read before this time of the vendor's clock, after a move to this list.
     pub existing_from: Option<UnixMillis>,
+    /// What the operator ordered.
+    pub control: ControlRecord,
+}
+
+/// What an operator ordered of an export. It is part of the export's record and no kind of record of its own: the version
+/// before refuses kinds that it does not know, and reads a record's first fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// When its first run was asked for; `None` where nobody has.
+    pub started_at: Option<UnixMillis>,
+    /// Nothing of it is sent until it is resumed.
+    pub paused: bool,
 }
 
 /// What was read and found out of a connection so far.

@@ -111,6 +111,10 @@ named! {
         PartitionAdded = "partition_added",
         /// A partition that the source gained was not read before older ones were settled.
         PartitionWaited = "partition_waited",
+        /// An export was paused, or went on.
+        OrderTaken = "order_taken",
+        /// The first run of an export was asked for, and the term ended for it.
+        FirstRunAskedFor = "first_run_asked_for",
         /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
         DeadLettered = "dead_lettered",
     }
@@ -201,6 +205,7 @@ impl Reached {
             | Event::GhostSeen { .. }
             | Event::GhostEnded { .. }
             | Event::BackfillBegan { .. }
+            | Event::Ordered { .. }
             | Event::MoveBegan { .. }
             | Event::Committed { .. } => {}
         }

@@ -214,6 +214,9 @@ impl Telemetry {
                 self.ghosts.inc();
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
             }
+            Event::Ordered { export, action } => {
+                tracing::info!(export = name(export), order = action.as_str(), "ordered by the operator, and in the state");
+            }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(*who, catalog);
                 let until = until

@@ -5,8 +5,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
-        PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ControlRecord, ExportRecord, Growth, Header, LedgerRecord,
+        MemberCut, PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
         SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
@@ -261,6 +261,8 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
     });
     write_flag(out, export.existing_read);
     write_option(out, export.existing_from.as_ref(), |out, at| write_long(out, at.0));
+    write_option(out, export.control.started_at.as_ref(), |out, at| write_long(out, at.0));
+    write_flag(out, export.control.paused);
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
@@ -269,6 +271,10 @@ pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
         rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
         existing_read: reader.appended(Reader::flag)?,
         existing_from: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
+        control: ControlRecord {
+            started_at: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
+            paused: reader.appended(Reader::flag)?,
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod calls;
+mod control;
 mod existing;
 mod ghosts;
 mod life;
@@ -27,6 +28,7 @@ use crate::model::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
         Mapping, NoAddress, OnExit, RemovalStrategy, Timing,
     },
+    control::ControlOutcome,
     dead_letter::DeadLetter,
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{NextOffset, PartitionId, Position},
@@ -107,6 +109,7 @@ struct Stage {
     /// Activities show their file's name.
     echoes_names: bool,
     drained: bool,
+    controlled: Vec<ControlOutcome>,
     /// The offsets that were committed last, and what the reader was told to go on with.
     committed: Vec<NextOffset>,
     resumed: Vec<PartitionId>,
@@ -161,6 +164,7 @@ impl Stage {
             reads_suppressed: false,
             echoes_names: true,
             drained: false,
+            controlled: Vec::new(),
             committed: Vec::new(),
             resumed: Vec::new(),
         };
@@ -189,6 +193,7 @@ impl Stage {
                     let input = Input::TokenRead { refresh: read.refresh, connection: read.connection, token };
                     self.engine.handle_input(self.now, input);
                 }
+                Output::Controlled { outcome, .. } => self.controlled.push(outcome),
                 Output::Drained => self.drained = true,
                 Output::Event(event) => self.events.push(event),
                 Output::Pause { .. } => {}

@@ -117,8 +117,8 @@ fn reasons_of(shard: &ShardView, reasons: &mut Vec<Reason>) {
     let mut held = |who: String, reason: Option<HoldReason>| {
         if let Some(reason) = reason {
             let explain = reason.explain().to_owned();
-            // What the operator has not started yet is not stuck.
-            let stops = reason != HoldReason::NotStarted;
+            // What the operator has not started, or has paused, is not stuck.
+            let stops = !matches!(reason, HoldReason::NotStarted | HoldReason::Paused);
             reasons.push(Reason { who, reason: reason.as_str(), explain, stops });
         }
     };
