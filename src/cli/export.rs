@@ -15,6 +15,8 @@ run      starts an export that waits for its first run (`starts: when_run`); the
          takes as long as what is under way, then reads the source for the export from the beginning
 pause    nothing of it is sent until it is resumed, but for the removal of who was erased; what comes is kept
 resume   ends a pause
+approve  lets the removals go that wait because more of them would leave the list within an hour than
+         `removals.hold_above_percent` allows: as many as wait now
 
 The stage takes orders from its own machine alone: in Kubernetes, run this command in its Pod (`kubectl exec`).
 
@@ -51,6 +53,8 @@ enum ExportCommand {
     Pause(Named),
     /// End a pause.
     Resume(Named),
+    /// Let the removals go that wait for approval.
+    Approve(Named),
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,6 +86,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
         ExportCommand::Run(named) => ordered(named, ControlAction::Run),
         ExportCommand::Pause(named) => ordered(named, ControlAction::Pause),
         ExportCommand::Resume(named) => ordered(named, ControlAction::Resume),
+        ExportCommand::Approve(named) => ordered(named, ControlAction::Approve),
     };
     let mut url = asked.admin.clone();
     let base =

@@ -30,7 +30,7 @@ pub enum Command {
     Run(run::Arguments),
     /// Check a configuration file and report everything that is wrong with it.
     Validate(validate::Arguments),
-    /// Look at the exports of a running stage, and start, pause or resume one.
+    /// Look at the exports of a running stage, and start, pause, resume or approve of one.
     Export(export::Arguments),
     /// Look at what the stage keeps in Kafka.
     State(state::Arguments),

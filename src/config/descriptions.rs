@@ -180,7 +180,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ),
     (
         "exports.*.removals.hold_above_percent",
-        "When a run or an hour would remove more than this part of the members, removals are held until they are approved.",
+        "When 60 minutes would remove more than this part of our members, and more than 1,000, removals are held until `listkeeper export approve`, or until they fit; erased profiles leave all the same. 100: never.",
     ),
     ("exports.*.profiles_per_hour_max", "Rows (adds, updates and removals) in any 60 minutes, or unlimited."),
     ("exports.*.weight", "How much a change of this export counts against others when requests are scarce."),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::catalog::RemovalBrake;
+
 use super::{Config, ConfigErrors, Secrets, parse};
 
 const SMALLEST: &str = include_str!("../../tests/fixtures/config/example.yaml");
@@ -24,6 +26,9 @@ fn the_smallest_example_passes_with_the_defaults() {
     assert_eq!(config.endpoints.api.as_str(), "https://api.cc.email/v3");
     let export = &config.catalog.exports[0];
     assert_eq!((export.profiles_per_hour_max, export.starts_at_once), (Some(1_000_000), false));
+    assert_eq!(export.removal_brake, Some(RemovalBrake { percent: 20, contacts_min: 1_000 }));
+    let unbraked = format!("{SMALLEST}    removals: {{ hold_above_percent: 100 }}\n");
+    assert_eq!(check(&unbraked, &[]).unwrap().catalog.exports[0].removal_brake, None);
     assert_eq!(config.catalog.fields, ["profile.email"]);
     assert_eq!(config.catalog.applications[0].calls_per_second, Some(4));
 }

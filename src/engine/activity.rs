@@ -121,6 +121,8 @@ pub(super) struct Batch {
     pub(super) operation: Operation,
     pub(super) list: ListId,
     pub(super) rows: Vec<BatchRow>,
+    /// How many of them the brake counts.
+    pub(super) removals: u64,
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
     /// For a removal by a staging list.
@@ -247,13 +249,14 @@ impl Engine {
         state.hourly.add(opened_at, u64::from(rows));
         state.record_due = true;
         self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
-        let batch = Batch {
+        let mut batch = Batch {
             name,
             export: cut.export,
             connection,
             operation: cut.operation,
             list,
             rows: cut.rows,
+            removals: 0,
             import: cut.import,
             ids: cut.ids,
             round: cut.round,
@@ -276,6 +279,7 @@ impl Engine {
             recorded: false,
             carried: BTreeMap::new(),
         };
+        self.count_begun(&mut batch);
         self.batches.insert(number, batch);
         number
     }
@@ -374,6 +378,7 @@ impl Engine {
 
     /// Takes a batch out of the accounts; its records go with the next transaction.
     pub(super) fn close(&mut self, batch: &Batch) {
+        self.count_over(batch);
         if !batch.given_up {
             self.journal.closed.push((batch.name.clone(), batch.chunks()));
         }
@@ -433,7 +438,7 @@ impl Engine {
         let import = batch.import;
         let ids = batch.ids;
         let vendor_now = self.vendor_now(self.export(export).application, now);
-        let (mut adds, mut updates, mut removals) = (0, 0, 0);
+        let (mut adds, mut updates, mut removals, mut erased) = (0, 0, 0, 0);
         let mut freshness_ms = Vec::new();
         let (mut applied_at, vendor_ms) = (vendor_now, batch.vendor_ms);
         let (counted_at, rows) = (batch.counted_at, batch.rows.len() as u64);
@@ -482,6 +487,7 @@ impl Engine {
                         }
                         crate::model::batch::Operation::Remove => {
                             removals += 1;
+                            erased += u64::from(self.is_erased(export, row.slot));
                             Known::Off
                         }
                     };
@@ -513,6 +519,7 @@ impl Engine {
         for slot in unstaged {
             self.leave_unstaged(export, slot);
         }
+        self.count_removed(export, vendor_now, u64::from(removals) - erased);
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
         if matches!(*ending, Ending::NotDone) {
             self.export_mut(export).hourly.give_back(counted_at, rows);

@@ -135,6 +135,7 @@ impl Engine {
                 state.existing.restore_read(record.existing_read);
                 state.existing.from = record.existing_from;
                 state.control = record.control;
+                state.brake.removed = super::hourly::HourlyRows::restored(&record.removed_by_minute);
             }
             (StateKey::Protected { export, bucket }, value) => {
                 let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };
@@ -431,13 +432,14 @@ impl Engine {
                 }
                 crate::model::batch::Operation::Remove => Stage::Ready,
             };
-            let batch = Batch {
+            let mut batch = Batch {
                 name,
                 export,
                 connection,
                 operation,
                 list,
                 rows,
+                removals: 0,
                 import: None,
                 ids,
                 round,
@@ -460,6 +462,7 @@ impl Engine {
                 recorded: true,
                 carried,
             };
+            self.count_begun(&mut batch);
             self.batches.insert(number, batch);
         }
     }

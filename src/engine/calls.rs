@@ -480,6 +480,7 @@ impl Engine {
         let unread = state.list.is_some() && self.waiting_of(id) > 0 && !state.existing.is_read();
         let unread = unread.then_some(HoldReason::ListUnread);
         let held = self.export(id).held.map(|(reason, _)| reason);
-        self.routing_hold(id).or(held).or(unread).or_else(|| self.suppression_hold(id))
+        let braked = state.brake.braked.map(|_| HoldReason::RemovalBrake);
+        self.routing_hold(id).or(braked).or(held).or(unread).or_else(|| self.suppression_hold(id))
     }
 }

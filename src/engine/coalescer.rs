@@ -46,6 +46,8 @@ pub struct Waiting {
     pub bytes: usize,
     /// A removal whose address the vendor did not import into a staging list.
     pub unstaged: bool,
+    /// A removal that waits and is one of who was erased.
+    pub erased: bool,
 }
 
 impl Waiting {
@@ -65,6 +67,7 @@ impl Waiting {
             sequence: 0,
             bytes: 0,
             unstaged: false,
+            erased: false,
         }
     }
 }
@@ -99,6 +102,8 @@ pub struct Removals {
     pub found: Queue,
     /// Not to be looked for before their time, by it and by their sequence.
     later: BTreeMap<(Mono, u64), ContactSlot>,
+    /// Those among all of these whose contacts were erased.
+    pub erased: usize,
 }
 
 impl Removals {

@@ -2,7 +2,8 @@
 //!
 //! An order is written in a transaction and answered once that is confirmed. A paused export, and one that was not started,
 //! takes and parks what comes and sends nothing of it; whoever was erased leaves its list all the same. Its other removals
-//! are *held back*: put aside, out of the queues, so that what is in these may go.
+//! are *held back*: put aside, out of the queues, so that what is in these may go. So are
+//! those that the brake holds (`brake`).
 //!
 //! Why the term ends after a first run was ordered: what is routed is decided where a term begins, and what the source has
 //! of its segments is read again from there. That takes seconds, once in an export's life.
@@ -62,6 +63,8 @@ impl Engine {
             ControlAction::Pause => control.paused = true,
             ControlAction::Resume if !control.paused => return None,
             ControlAction::Resume => control.paused = false,
+            ControlAction::Approve if !self.approve(export) => return None,
+            ControlAction::Approve => {}
         }
         self.hold_back_anew(export);
         Some(ControlOutcome::Done)
@@ -128,10 +131,10 @@ impl Engine {
 
     /// Whether a removal waits for the operator. Who was erased leaves whatever the operator says.
     pub(super) fn holds_back(&self, id: ExportId, slot: ContactSlot) -> bool {
-        self.operator_hold(id).is_some() && !self.is_erased(id, slot)
+        (self.operator_hold(id).is_some() || self.is_braked(id)) && !self.is_erased(id, slot)
     }
 
-    fn is_erased(&self, id: ExportId, slot: ContactSlot) -> bool {
+    pub(super) fn is_erased(&self, id: ExportId, slot: ContactSlot) -> bool {
         let members = &self.export(id).members;
         members.member_if(members.contact(slot).owner).is_some_and(|member| member.erased)
     }
@@ -143,17 +146,17 @@ impl Engine {
     }
 
     /// Decides for each removal of an export anew whether it waits for the operator.
-    fn hold_back_anew(&mut self, id: ExportId) {
+    pub(super) fn hold_back_anew(&mut self, id: ExportId) {
         let removes = |place| matches!(place, Some(Place::Unfound | Place::Found | Place::Later | Place::HeldBack));
         let contacts = self.export(id).members.contacts();
         let waiting = contacts.filter_map(|(slot, contact)| Some((contact.waiting.as_ref()?, slot)));
         let mut slots: Vec<(u64, ContactSlot)> =
             waiting.filter(|(waiting, _)| removes(waiting.place)).map(|(waiting, slot)| (waiting.sequence, slot)).collect();
         slots.sort_unstable();
-        for (_, slot) in slots {
-            if let Some(waiting) = self.take_waiting(id, slot) {
-                self.put_waiting(id, slot, waiting);
-            }
+        // All of them first: how many may go depends on how many are in the queues, and the oldest go first.
+        let taken: Vec<_> = slots.into_iter().filter_map(|(_, slot)| Some((slot, self.take_waiting(id, slot)?))).collect();
+        for (slot, waiting) in taken {
+            self.put_waiting(id, slot, waiting);
         }
         let state = self.export_mut(id);
         // Nobody is looked for any more; rounds look by themselves.

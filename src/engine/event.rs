@@ -14,6 +14,8 @@ use crate::model::{
     time::UnixMillis,
 };
 
+use super::brake::Braked;
+
 /// A fact. Numbers of applications, connections and exports are those of the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -251,6 +253,13 @@ pub enum Event {
         /// How many contacts.
         contacts: u32,
     },
+    /// Removals wait for the operator's approval from here on.
+    RemovalsBraked {
+        /// Of which export.
+        export: ExportId,
+        /// Why.
+        braked: Braked,
+    },
     /// An order of the operator is in the state.
     Ordered {
         /// Of which export.
@@ -412,6 +421,8 @@ pub enum HoldReason {
     NotStarted,
     /// The operator paused the export.
     Paused,
+    /// More removals than an hour may have wait for approval.
+    RemovalBrake,
     /// The connection has no recorded privacy consent.
     NoConsent,
     /// Nobody has signed in.
@@ -467,6 +478,7 @@ impl HoldReason {
         match self {
             Self::NotStarted => "not_started",
             Self::Paused => "paused",
+            Self::RemovalBrake => "removal_brake",
             Self::NoConsent => "no_consent",
             Self::NoToken => "no_token",
             Self::TokenDead => "token_dead",
@@ -500,6 +512,9 @@ impl HoldReason {
             Self::NotStarted => "the export has not been started: `listkeeper export run` with its name starts it",
             Self::Paused => {
                 "the export was paused: what comes for it is kept, and goes after `listkeeper export resume` with its name"
+            }
+            Self::RemovalBrake => {
+                "more of ours would leave the list within an hour than `removals.hold_above_percent` allows: look at the segments, then `listkeeper export approve` with the export's name; adds and updates go on"
             }
             Self::NoConsent => "the connection has no recorded privacy consent: record it as `privacy_consent` of the connection",
             Self::NoToken => "the token store holds no token: sign in with the account and store its token",

@@ -25,6 +25,7 @@ mod activity_time;
 mod answers;
 mod backfill;
 mod begin;
+mod brake;
 mod calls;
 mod coalescer;
 mod control;
@@ -58,6 +59,7 @@ mod view;
 mod scenarios;
 
 pub use begin::{Beginning, PartitionBeginning};
+pub use brake::Braked;
 pub use decision::{Decision, Standing};
 pub use event::Event;
 pub use input::Input;
@@ -212,6 +214,7 @@ struct ExportState {
     reaches_erased: bool,
     /// Removals that wait for the operator.
     held_back: u64,
+    brake: brake::Brake,
     /// Ours leave its old list, because the configuration names another.
     moving: Option<moving::Move>,
     members: Membership,
@@ -461,6 +464,7 @@ impl ExportState {
             control: ControlRecord::default(),
             reaches_erased: false,
             held_back: 0,
+            brake: brake::Brake::default(),
             moving: None,
             members: Membership::new(seed, &export.segments),
             existing: existing::Existing::default(),

@@ -59,6 +59,7 @@ impl Engine {
         let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
             self.tidy(now, export);
+            self.brake(now, export);
             if self.may_cut(now, export) {
                 may_cut.push(export);
             }

@@ -400,7 +400,8 @@ impl Engine {
     /// Takes what waits for a contact out of its queue.
     pub(super) fn take_waiting(&mut self, export: ExportId, slot: ContactSlot) -> Option<Box<Waiting>> {
         let state = self.export_mut(export);
-        let waiting = state.members.contact_mut(slot).waiting.take()?;
+        let mut waiting = state.members.contact_mut(slot).waiting.take()?;
+        state.removals.erased -= usize::from(std::mem::take(&mut waiting.erased));
         match waiting.place {
             Some(Place::Imports) => state.imports.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes, waiting.queued_at),
@@ -462,6 +463,9 @@ impl Engine {
             (Some(Operation::Remove), Some(_)) => Some(Place::Later),
             (Some(Operation::Remove), None) => Some(Place::Unfound),
         };
+        waiting.erased = self.counts_as_erased(export, slot, waiting.place);
+        let state = &mut self.exports[usize::from(export.0)];
+        state.removals.erased += usize::from(waiting.erased);
         match waiting.place {
             Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),

@@ -9,6 +9,7 @@ use crate::model::{
 };
 
 use super::{
+    brake::Braked,
     decision::Decision,
     event::{HoldReason, PauseReason},
 };
@@ -111,4 +112,18 @@ pub struct ExportView {
     pub decisions: Vec<Decision>,
     /// Why it is held, if it is.
     pub held: Option<HoldReason>,
+    /// How many removals wait for approval, if they do.
+    pub braked: Option<Braked>,
+}
+
+impl ExportView {
+    /// What its hold means and what to do, with figures where there are some.
+    #[must_use]
+    pub fn explain(&self) -> Option<String> {
+        let reason = self.held?;
+        let Some(braked) = self.braked.filter(|_| reason == HoldReason::RemovalBrake) else {
+            return Some(reason.explain().to_owned());
+        };
+        Some(format!("{braked}: look at the segments, then `listkeeper export approve {}`; adds and updates go on", self.name))
+    }
 }

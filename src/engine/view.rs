@@ -90,6 +90,7 @@ impl Engine {
             oldest_unapplied: self.oldest_unapplied(id),
             decisions: self.decisions(now, id),
             held: self.export_hold(id),
+            braked: state.brake.braked,
         }
     }
 

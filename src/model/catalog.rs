@@ -132,12 +132,23 @@ pub struct Export {
     pub backfill: Backfill,
     /// Ways to remove that are allowed, in the operator's order.
     pub removal_strategies: Vec<RemovalStrategy>,
+    /// When an hour's removals wait for approval; `None`: never.
+    pub removal_brake: Option<RemovalBrake>,
     /// Profiles (rows of adds, updates and removals) in any 60 minutes; `None` is unlimited.
     pub profiles_per_hour_max: Option<u64>,
     /// How much a change of this export counts against others.
     pub weight: u32,
     /// True when it runs without being asked for.
     pub starts_at_once: bool,
+}
+
+/// How many of its members an export may remove within 60 minutes before its removals wait for approval: the larger of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovalBrake {
+    /// This part of its members, in percent.
+    pub percent: u8,
+    /// This many.
+    pub contacts_min: u64,
 }
 
 /// Segments of one export: they are the bits of one word.

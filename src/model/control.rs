@@ -12,6 +12,8 @@ named! {
         Pause = "pause",
         /// End a pause.
         Resume = "resume",
+        /// Let the removals go that wait for it.
+        Approve = "approve",
     }
 }
 

@@ -288,6 +288,8 @@ pub struct ExportRecord {
     pub existing_from: Option<UnixMillis>,
     /// What the operator ordered.
     pub control: ControlRecord,
+    /// Removals of the last 60 minutes that nobody approved: minute since 1970 and contacts.
+    pub removed_by_minute: Vec<(i64, u64)>,
 }
 
 /// What an operator ordered of an export. It is part of the export's record and no kind of record of its own: the version
@@ -298,6 +300,8 @@ pub struct ControlRecord {
     pub started_at: Option<UnixMillis>,
     /// Nothing of it is sent until it is resumed.
     pub paused: bool,
+    /// Removals that were approved and are not applied yet.
+    pub approved_removals: u64,
 }
 
 /// What was read and found out of a connection so far.

@@ -111,6 +111,8 @@ named! {
         PartitionAdded = "partition_added",
         /// A partition that the source gained was not read before older ones were settled.
         PartitionWaited = "partition_waited",
+        /// Removals waited for approval.
+        RemovalsBraked = "removals_braked",
         /// An export was paused, or went on.
         OrderTaken = "order_taken",
         /// The first run of an export was asked for, and the term ended for it.
@@ -188,6 +190,7 @@ impl Reached {
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
             Event::Held { reason: HoldReason::QuotaSpentByOthers, .. } => self.mark(Sometimes::QuotaDeniedByVendor),
             Event::Held { reason: HoldReason::TokenDead, .. } => self.mark(Sometimes::TokenDead),
+            Event::RemovalsBraked { .. } => self.mark(Sometimes::RemovalsBraked),
             Event::PartitionsWait { .. } => self.mark(Sometimes::PartitionWaited),
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),
             Event::BatchCut { .. }

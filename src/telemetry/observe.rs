@@ -214,6 +214,10 @@ impl Telemetry {
                 self.ghosts.inc();
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
             }
+            Event::RemovalsBraked { export, braked } => {
+                let export = name(export);
+                tracing::warn!(export, "{braked}: look at the segments, then `listkeeper export approve {export}`");
+            }
             Event::Ordered { export, action } => {
                 tracing::info!(export = name(export), order = action.as_str(), "ordered by the operator, and in the state");
             }
@@ -314,6 +318,7 @@ impl Telemetry {
                 (&self.in_flight, export.in_flight),
                 (&self.suppressed_adds, export.suppressed),
                 (&self.search_spent, export.search_spent),
+                (&self.removals_held_back, export.removals_held_back),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {
                 gauge.with_label_values(&label).set(number(count));
@@ -462,6 +467,7 @@ mod tests {
                 removal_strategies: vec![RemovalStrategy::Scan],
                 profiles_per_hour_max: None,
                 weight: 1,
+                removal_brake: None,
                 starts_at_once: true,
             }],
             fields: vec!["email".into()],

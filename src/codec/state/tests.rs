@@ -129,13 +129,15 @@ fn change() -> impl Strategy<Value = StateChange> {
         calls,
         calls_next_day,
     });
-    let minutes = proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4);
-    let control =
-        (proptest::option::of(millis()), any::<bool>()).prop_map(|(started_at, paused)| ControlRecord { started_at, paused });
-    let export = (proptest::option::of(any::<u128>()), minutes, any::<bool>(), proptest::option::of(millis()), control).prop_map(
-        |(list, rows_by_minute, existing_read, existing_from, control)| {
+    let minutes = || proptest::collection::vec((any::<i64>(), 0..u64::from(u32::MAX)), 0..4);
+    let control = (proptest::option::of(millis()), any::<bool>(), 0..u64::from(u32::MAX))
+        .prop_map(|(started_at, paused, approved_removals)| ControlRecord { started_at, paused, approved_removals });
+    let list = proptest::option::of(any::<u128>());
+    let existing = (any::<bool>(), proptest::option::of(millis()));
+    let export = (list, minutes(), existing, control, minutes()).prop_map(
+        |(list, rows_by_minute, (existing_read, existing_from), control, removed_by_minute)| {
             let list = list.map(ListId::from_u128);
-            ExportRecord { list, rows_by_minute, existing_read, existing_from, control }
+            ExportRecord { list, rows_by_minute, existing_read, existing_from, control, removed_by_minute }
         },
     );
     let staging = (any::<u128>(), any::<u8>(), any::<bool>()).prop_map(|(list, number, condemned)| StagingListRecord {
@@ -259,7 +261,7 @@ proptest! {
         let record = ExportRecord { list: list.map(ListId::from_u128), existing_read: read, ..ExportRecord::default() };
         let value = StateValue::Export(record);
         let (key, mut bytes) = encode(&StateChange { key: StateKey::Export { export: "e".into() }, value: Some(value.clone()) });
-        bytes.truncate(bytes.len() - 2);
+        bytes.truncate(bytes.len() - 4);
         prop_assert_eq!(decode(&key, Some(&bytes)).map(|change| change.value), Ok(Some(value)));
     }
 

@@ -1,6 +1,7 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
 mod backfill;
+mod brake;
 mod calls;
 mod control;
 mod existing;
@@ -78,6 +79,7 @@ fn catalog() -> Catalog {
             on_exit: OnExit::Remove,
             backfill: Backfill::FromSource,
             removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+            removal_brake: None,
             profiles_per_hour_max: Some(1_000_000),
             weight: 1,
             starts_at_once: true,

@@ -40,18 +40,13 @@ struct Shown<'a> {
     #[serde(flatten)]
     view: &'a ExportView,
     /// What the hold means and what to do.
-    explain: Option<&'static str>,
+    explain: Option<String>,
 }
 
 impl<'a> Shown<'a> {
     fn all(shards: &'a [ShardView]) -> Vec<Self> {
         let exports = shards.iter().flat_map(|shard| shard.snapshot.exports.iter().map(move |view| (shard, view)));
-        let shown = exports.map(|(shard, view)| Shown {
-            shard: shard.shard,
-            phase: shard.phase,
-            view,
-            explain: view.held.map(crate::engine::event::HoldReason::explain),
-        });
+        let shown = exports.map(|(shard, view)| Shown { shard: shard.shard, phase: shard.phase, view, explain: view.explain() });
         shown.collect()
     }
 }
@@ -140,6 +135,8 @@ const fn explain(action: ControlAction, outcome: ControlOutcome) -> &'static str
         (ControlAction::Pause, _) => "it is paused: what comes is kept in the state, and only who was erased leaves its list",
         (ControlAction::Resume, ControlOutcome::Unchanged) => "it was not paused",
         (ControlAction::Resume, _) => "it goes on",
+        (ControlAction::Approve, ControlOutcome::Unchanged) => "nothing of it waits for approval",
+        (ControlAction::Approve, _) => "what waited to be removed goes; more than that is held again",
     }
 }
 

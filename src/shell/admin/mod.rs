@@ -27,7 +27,7 @@ use super::{clock, stage::Shared};
 /// What whoever comes without a path is told.
 const PATHS: &str = "Listkeeper\n\n  /health   is work moving, and if not, why and what to do\n  /metrics  for Prometheus\n  \
     /readyz   a member of the group, as owner or standby\n  /livez    the process answers\n  \
-    /exports  what each export does; POST /exports/NAME/run, pause or resume\n";
+    /exports  what each export does; POST /exports/NAME/run, pause, resume or approve\n";
 
 /// Serves until its task is ended.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<()> {

@@ -6,7 +6,7 @@ use super::{Happening, World, process::Term};
 use crate::engine::{Input, event::HoldReason, output::OrderId};
 use crate::model::{
     Text,
-    catalog::{Catalog, ExportId},
+    catalog::{Catalog, ExportId, RemovalBrake},
     control::{ControlAction, ControlOutcome},
 };
 use crate::simulator::{sometimes::Sometimes, workload::Scenario};
@@ -37,7 +37,11 @@ impl Operator {
         for export in catalog.exports.iter_mut().filter(|_| waits) {
             export.starts_at_once = rng.bool();
         }
-        Self { rng, orders: pauses || waits, pauses, given: 0, ends: None }
+        let brakes = rng.u32(..4) == 0;
+        for export in catalog.exports.iter_mut().filter(|_| brakes) {
+            export.removal_brake = Some(RemovalBrake { percent: rng.u8(5..50), contacts_min: rng.u64(1..6) });
+        }
+        Self { rng, orders: pauses || waits || brakes, pauses, given: 0, ends: None }
     }
 }
 
@@ -53,6 +57,11 @@ impl World {
             let mut times: Vec<(u64, ControlAction)> = Vec::new();
             if !started && self.operator.rng.u32(..4) != 0 {
                 times.push((self.operator.rng.u64(..heal_ms.max(1)), ControlAction::Run));
+            }
+            if self.catalog.exports.iter().any(|one| one.name == export && one.removal_brake.is_some())
+                && self.operator.rng.bool()
+            {
+                times.push((self.operator.rng.u64(..heal_ms.max(1)), ControlAction::Approve));
             }
             for _ in 0..if self.operator.pauses { self.operator.rng.u32(..4) } else { 0 } {
                 let at = self.operator.rng.u64(..heal_ms.max(1));
@@ -83,6 +92,7 @@ impl World {
         for (name, reason) in self.waits_for_operator() {
             let action = match reason {
                 HoldReason::NotStarted => ControlAction::Run,
+                HoldReason::RemovalBrake => ControlAction::Approve,
                 _ => ControlAction::Resume,
             };
             self.orders(&name, action);
@@ -104,7 +114,7 @@ impl World {
         let exports = term.engine.snapshot(self.clock(owner)).exports.into_iter();
         exports
             .filter_map(|export| Some((export.name, export.held?)))
-            .filter(|(_, reason)| matches!(reason, HoldReason::NotStarted | HoldReason::Paused))
+            .filter(|(_, reason)| matches!(reason, HoldReason::NotStarted | HoldReason::Paused | HoldReason::RemovalBrake))
             .collect()
     }
 
