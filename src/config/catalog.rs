@@ -12,8 +12,8 @@ use crate::model::catalog::{
 };
 use crate::model::hash::text_hash;
 
-use super::TokenStore;
 use super::exports::{FoundApplication, FoundConnection, FoundExport, FoundFields};
+use super::{ExistingMembers, TokenStore};
 
 /// So many removals of an hour are never held, however few members a list has.
 const REMOVALS_BRAKED_MIN: u64 = 1_000;
@@ -63,6 +63,7 @@ pub(super) fn build(
                 no_address: found.no_address,
                 on_exit: found.on_exit,
                 backfill: found.backfill,
+                adopts_existing: found.config.existing_members == ExistingMembers::Adopt,
                 removal_strategies: found.removal_strategies.clone(),
                 removal_brake: (found.removals_hold_above_percent < 100)
                     .then_some(RemovalBrake { percent: found.removals_hold_above_percent, contacts_min: REMOVALS_BRAKED_MIN }),

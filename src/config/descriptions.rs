@@ -167,7 +167,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ("exports.*.on_exit", "What leaving the last segment does: remove takes the contact off the list, keep leaves it there."),
     (
         "exports.*.existing_members",
-        "Members of the list from before the first run: protect never touches them, adopt makes them ours. adopt is not there yet.",
+        "Members of the list from before the first run: protect never removes them; adopt makes them ours, so that who is in no segment leaves, as far as removals.hold_above_percent allows. adopt needs backfill: from_source.",
     ),
     (
         "exports.*.backfill",

@@ -323,7 +323,7 @@ pub struct ExportConfig {
 pub enum ExistingMembers {
     /// They are never touched.
     Protect,
-    /// They become ours; see [`Config::not_yet`].
+    /// They become ours, and leave unless a segment wants them.
     Adopt,
 }
 

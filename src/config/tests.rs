@@ -50,6 +50,15 @@ fn the_full_example_parses_and_names_what_is_not_there_yet() {
 }
 
 #[test]
+fn members_from_before_are_adopted_only_where_all_that_the_topic_tells_is_read() {
+    let adopts = SMALLEST.replace("    segments: [", "    existing_members: adopt\n    segments: [");
+    assert!(check(&adopts, &[]).unwrap().catalog.exports[0].adopts_existing);
+    let later = adopts.replace("    segments: [", "    backfill: none\n    segments: [");
+    let found = errors(&later, &[]);
+    assert!(found.len() == 1 && found[0].starts_with("exports.spring.existing_members (line"), "{found:?}");
+}
+
+#[test]
 fn each_fault_is_told_with_its_path() {
     // What is replaced in the smallest example, by what, and how the one error begins.
     let table = [

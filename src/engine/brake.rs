@@ -53,7 +53,7 @@ impl Engine {
         let Some(limit) = self.catalog.export(id).removal_brake else { return };
         let state = self.export(id);
         // What is still being found out, and what waits for the operator anyway, is judged afterwards.
-        if state.removed || self.routing_hold(id).is_some() || self.operator_hold(id).is_some() {
+        if state.removed || self.waits_to_adopt(id) || self.routing_hold(id).is_some() || self.operator_hold(id).is_some() {
             return;
         }
         let to_be_done = state.brake.under_way + self.removals_waiting(id);

@@ -242,7 +242,7 @@ impl Engine {
         let state = self.export(export);
         let needed = self.sends(export) && self.seeks_list(export) && !state.list_call && state.held.is_none();
         let moves = state.moving.is_some() && self.operator_hold(export).is_none();
-        if !needed || !(self.may_go(export) > 0 || moves) {
+        if !needed || !(self.may_go(export) > 0 || moves || self.has_to_adopt(export)) {
             return;
         }
         let connection = state.connection;

@@ -131,7 +131,7 @@ impl Engine {
 
     /// Whether a removal waits for the operator. Who was erased leaves whatever the operator says.
     pub(super) fn holds_back(&self, id: ExportId, slot: ContactSlot) -> bool {
-        (self.operator_hold(id).is_some() || self.is_braked(id)) && !self.is_erased(id, slot)
+        (self.operator_hold(id).is_some() || self.is_braked(id) || self.waits_to_adopt(id)) && !self.is_erased(id, slot)
     }
 
     pub(super) fn is_erased(&self, id: ExportId, slot: ContactSlot) -> bool {

@@ -144,6 +144,13 @@ pub enum Event {
         /// How many.
         contacts: u64,
     },
+    /// The members that a list had before were read, and are ours from here on.
+    ExistingMembersAdopted {
+        /// The list's export.
+        export: ExportId,
+        /// How many.
+        contacts: u64,
+    },
     /// A row was refused for good.
     RowsRefused {
         /// Their export.
@@ -553,7 +560,7 @@ impl HoldReason {
                 "the source is read again for segments that were added, or whose mapping changed: what is to be sent waits until that is done, and goes on by itself"
             }
             Self::ListUnread => {
-                "the members that the list had before are read once, so that they are never removed: it goes on by itself"
+                "the members that the list had before are read once, so that it is known who they are: it goes on by itself"
             }
             Self::ConnectionChanged => {
                 "the export's connection is another than before: put it back, or give the list of the new one to an export of another name"

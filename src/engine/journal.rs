@@ -218,6 +218,7 @@ impl Engine {
                     existing_read: state.existing.is_read(),
                     existing_from: state.existing.from,
                     control: state.control,
+                    existing_adopted: state.existing.is_adopted(),
                     removed_by_minute: state.brake.removed.by_minute(),
                 };
                 state.existing.take_records(&name, &mut changes);

@@ -22,6 +22,7 @@ pub mod planted;
 mod ack;
 mod activity;
 mod activity_time;
+mod adopted;
 mod answers;
 mod backfill;
 mod begin;
@@ -77,7 +78,7 @@ use crate::model::{
     ListId,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId},
     control::ControlOutcome,
-    position::NextOffset,
+    position::{NextOffset, PartitionId},
     state::ControlRecord,
     time::{Mono, Now, UnixMillis},
 };
@@ -120,6 +121,8 @@ pub struct Engine {
     token_reads: BTreeMap<RefreshId, calls::TokenReadInFlight>,
     journal: Journal,
     parking: Parking,
+    /// Where the source's partitions ended when the term began, until all of that was read.
+    ends: BTreeMap<PartitionId, i64>,
     restored: begin::Restored,
     routing: backfill::Routing,
     /// No request may leave after this instant.
@@ -280,6 +283,7 @@ impl Engine {
             token_reads: BTreeMap::new(),
             journal: Journal::default(),
             parking: Parking::default(),
+            ends: BTreeMap::new(),
             restored: begin::Restored::default(),
             routing: backfill::Routing::default(),
             lease_until: Mono(0),
@@ -363,6 +367,7 @@ impl Engine {
         self.expire(now);
         self.finish_batches(now);
         self.finish_moves(now);
+        self.adopt_existing(now);
         self.plan(now);
         self.make_calls(now);
         self.park(now);

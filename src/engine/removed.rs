@@ -30,6 +30,7 @@ fn unplaced(name: &Text) -> Export {
         on_exit: OnExit::Keep,
         backfill: Backfill::None,
         removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+        adopts_existing: false,
         removal_brake: None,
         profiles_per_hour_max: None,
         weight: 1,

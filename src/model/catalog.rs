@@ -130,6 +130,8 @@ pub struct Export {
     pub on_exit: OnExit,
     /// Where the events come from that were there before a segment was routed.
     pub backfill: Backfill,
+    /// Whether members that the list had before become ours; otherwise they are never removed.
+    pub adopts_existing: bool,
     /// Ways to remove that are allowed, in the operator's order.
     pub removal_strategies: Vec<RemovalStrategy>,
     /// When an hour's removals wait for approval; `None`: never.

@@ -13,6 +13,15 @@ use super::{
     time::{UnixMillis, UtcDay},
 };
 
+/// How the profile of a member begins that was made for an address which was on a list before and that no profile of the source
+/// has had: the address's hash follows. No profile id of the source begins with a zero character, which the decoder refuses.
+/// Its record says what was applied of the address, as any member's does, so that it is removed, or handed over to a profile
+/// that wants the address, like any other.
+pub const ADOPTED_PREFIX: &str = "\u{0}adopted/";
+
+/// The hash of the row of an address that was on a list before: no row has it, so that a wanted one is sent.
+pub const ROW_ADOPTED: u64 = u64::MAX - 1;
+
 /// The format of the state as a whole. A larger one than this stops the stage with a remedy.
 pub const STATE_FORMAT: u32 = 1;
 
@@ -288,6 +297,8 @@ pub struct ExportRecord {
     pub existing_from: Option<UnixMillis>,
     /// What the operator ordered.
     pub control: ControlRecord,
+    /// The members from before were adopted when they were read: they are members like others.
+    pub existing_adopted: bool,
     /// Removals of the last 60 minutes that nobody approved: minute since 1970 and contacts.
     pub removed_by_minute: Vec<(i64, u64)>,
 }

@@ -75,6 +75,8 @@ named! {
         NamesNotEchoed = "names_not_echoed",
         /// The members that a list had before were read.
         ExistingMembersRead = "existing_members_read",
+        /// They became ours.
+        ExistingMembersAdopted = "existing_members_adopted",
         /// Changes were parked while they waited.
         Parked = "parked",
         /// The day's calls were spent.
@@ -164,6 +166,7 @@ impl Reached {
             Event::Suppressed { .. } => self.mark(Sometimes::Suppressed),
             Event::NamesNotEchoed { .. } => self.mark(Sometimes::NamesNotEchoed),
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),
+            Event::ExistingMembersAdopted { .. } => self.mark(Sometimes::ExistingMembersAdopted),
             Event::Parked { .. } => self.mark(Sometimes::Parked),
             Event::RowsRefused { .. } => self.mark(Sometimes::RowRefused),
             Event::SearchSpent { .. } => self.mark(Sometimes::SearchSpent),

@@ -203,6 +203,14 @@ impl Telemetry {
                 let name = catalog.export(*export).name.as_str();
                 tracing::info!(export = name, contacts, "the members that the list had before were read: they are never removed");
             }
+            Event::ExistingMembersAdopted { export, contacts } => {
+                let name = catalog.export(*export).name.as_str();
+                tracing::info!(
+                    export = name,
+                    contacts,
+                    "the members that the list had before are ours: who is in no segment leaves"
+                );
+            }
             Event::NamesNotEchoed { connection } => {
                 let connection = catalog.connection(*connection).name.as_str();
                 tracing::warn!(connection, "the vendor does not give file names back: an import without an answer is repeated");
@@ -467,6 +475,7 @@ mod tests {
                 removal_strategies: vec![RemovalStrategy::Scan],
                 profiles_per_hour_max: None,
                 weight: 1,
+                adopts_existing: false,
                 removal_brake: None,
                 starts_at_once: true,
             }],

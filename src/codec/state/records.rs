@@ -273,6 +273,7 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
     write_flag(out, export.control.paused);
     write_long(out, i64::try_from(export.control.approved_removals).unwrap_or(i64::MAX));
     write_minutes(out, &export.removed_by_minute);
+    write_flag(out, export.existing_adopted);
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
@@ -287,6 +288,7 @@ pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
             approved_removals: reader.appended(Reader::number)?,
         },
         removed_by_minute: reader.appended(read_minutes)?,
+        existing_adopted: reader.appended(Reader::flag)?,
     })
 }
 

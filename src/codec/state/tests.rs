@@ -133,11 +133,11 @@ fn change() -> impl Strategy<Value = StateChange> {
     let control = (proptest::option::of(millis()), any::<bool>(), 0..u64::from(u32::MAX))
         .prop_map(|(started_at, paused, approved_removals)| ControlRecord { started_at, paused, approved_removals });
     let list = proptest::option::of(any::<u128>());
-    let existing = (any::<bool>(), proptest::option::of(millis()));
+    let existing = (any::<bool>(), proptest::option::of(millis()), any::<bool>());
     let export = (list, minutes(), existing, control, minutes()).prop_map(
-        |(list, rows_by_minute, (existing_read, existing_from), control, removed_by_minute)| {
+        |(list, rows_by_minute, (existing_read, existing_from, existing_adopted), control, removed_by_minute)| {
             let list = list.map(ListId::from_u128);
-            ExportRecord { list, rows_by_minute, existing_read, existing_from, control, removed_by_minute }
+            ExportRecord { list, rows_by_minute, existing_read, existing_from, control, existing_adopted, removed_by_minute }
         },
     );
     let staging = (any::<u128>(), any::<u8>(), any::<bool>()).prop_map(|(list, number, condemned)| StagingListRecord {
@@ -261,7 +261,7 @@ proptest! {
         let record = ExportRecord { list: list.map(ListId::from_u128), existing_read: read, ..ExportRecord::default() };
         let value = StateValue::Export(record);
         let (key, mut bytes) = encode(&StateChange { key: StateKey::Export { export: "e".into() }, value: Some(value.clone()) });
-        bytes.truncate(bytes.len() - 4);
+        bytes.truncate(bytes.len() - 5);
         prop_assert_eq!(decode(&key, Some(&bytes)).map(|change| change.value), Ok(Some(value)));
     }
 

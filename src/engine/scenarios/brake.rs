@@ -1,6 +1,7 @@
 //! Removals that wait for approval.
 
 use crate::model::{
+    call::{RemovalSource, Request},
     catalog::{Catalog, RemovalBrake},
     control::{ControlAction, ControlOutcome},
     event::ChangeKind,
@@ -41,16 +42,15 @@ impl Stage {
     fn removed(&mut self) -> Vec<u128> {
         let names = names();
         let ids: Vec<(&str, u128)> = (0..).zip(&names).map(|(number, name)| (name.as_str(), number)).collect();
-        let mut removed: Vec<u128> = self
-            .serve(&ids)
-            .iter()
-            .flat_map(|request| match request {
-                crate::model::call::Request::Remove { source: crate::model::call::RemovalSource::Contacts(ids), .. } => {
-                    ids.iter().map(|id| id.as_u128()).collect()
-                }
-                _ => Vec::new(),
-            })
-            .collect();
+        let mut removed: Vec<u128> =
+            self.serve(&ids)
+                .iter()
+                .filter_map(|request| {
+                    if let Request::Remove { source: RemovalSource::Contacts(ids), .. } = request { Some(ids) } else { None }
+                })
+                .flatten()
+                .map(|id| id.as_u128())
+                .collect();
         removed.sort_unstable();
         removed
     }

@@ -1,5 +1,6 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
+mod adopted;
 mod backfill;
 mod brake;
 mod calls;
@@ -79,6 +80,7 @@ fn catalog() -> Catalog {
             on_exit: OnExit::Remove,
             backfill: Backfill::FromSource,
             removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+            adopts_existing: false,
             removal_brake: None,
             profiles_per_hour_max: Some(1_000_000),
             weight: 1,

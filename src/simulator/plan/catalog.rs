@@ -70,6 +70,7 @@ fn made_up(scenario: &Scenario) -> Catalog {
         on_exit: OnExit::Remove,
         backfill: Backfill::None,
         removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+        adopts_existing: false,
         removal_brake: None,
         profiles_per_hour_max: scenario.profiles_per_hour_max,
         weight: if index == 0 { scenario.first_weight } else { 1 },

@@ -28,7 +28,7 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Some exports wait for their first run. Only where profiles carry their address in each event: what was there before
+    /// Some exports have a brake, some adopt who was on their list before, and some wait for their first run. Only where profiles carry their address in each event: what was there before
     /// the run is read again.
     pub(super) fn draw(seed: u64, scenario: &Scenario, catalog: &mut Catalog) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x6f70_6572_6174_6f72);
@@ -40,6 +40,11 @@ impl Operator {
         let brakes = rng.u32(..4) == 0;
         for export in catalog.exports.iter_mut().filter(|_| brakes) {
             export.removal_brake = Some(RemovalBrake { percent: rng.u8(5..50), contacts_min: rng.u64(1..6) });
+        }
+        // Where lists change, who was adopted on one of them is nobody's to tell.
+        let adopts = scenario.changes.is_empty() && rng.u32(..4) == 0;
+        for export in catalog.exports.iter_mut().filter(|_| adopts) {
+            export.adopts_existing = rng.bool();
         }
         Self { rng, orders: pauses || waits || brakes, pauses, given: 0, ends: None }
     }
@@ -89,12 +94,7 @@ impl World {
 
     /// What waits for an order gets it.
     pub(super) fn operator_looks(&mut self) {
-        for (name, reason) in self.waits_for_operator() {
-            let action = match reason {
-                HoldReason::NotStarted => ControlAction::Run,
-                HoldReason::RemovalBrake => ControlAction::Approve,
-                _ => ControlAction::Resume,
-            };
+        for (name, action) in self.waits_for_operator() {
             self.orders(&name, action);
         }
         self.after(LOOKS_MS, Happening::OperatorLooks);
@@ -105,17 +105,20 @@ impl World {
         self.operator.ends != Some(term) && self.waits_for_operator().is_empty()
     }
 
-    /// The exports of the owner that wait for an order.
-    fn waits_for_operator(&self) -> Vec<(Text, HoldReason)> {
+    /// The exports of the owner that wait for an order, and for which.
+    fn waits_for_operator(&self) -> Vec<(Text, ControlAction)> {
         let owner = self.group.owner.filter(|_| self.operator.orders);
         let Some((owner, term)) = owner.and_then(|owner| Some((owner, self.processes[owner].term.as_ref()?))) else {
             return Vec::new();
         };
         let exports = term.engine.snapshot(self.clock(owner)).exports.into_iter();
-        exports
-            .filter_map(|export| Some((export.name, export.held?)))
-            .filter(|(_, reason)| matches!(reason, HoldReason::NotStarted | HoldReason::Paused | HoldReason::RemovalBrake))
-            .collect()
+        let ends = [
+            (HoldReason::NotStarted, ControlAction::Run),
+            (HoldReason::RemovalBrake, ControlAction::Approve),
+            (HoldReason::Paused, ControlAction::Resume),
+        ];
+        let action = |held: HoldReason| ends.iter().find(|(reason, _)| *reason == held).map(|(_, action)| *action);
+        exports.filter_map(|export| Some((export.name, action(export.held?)?))).collect()
     }
 
     /// An order was answered. A term that has to begin anew for it ends in order.
