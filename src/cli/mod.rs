@@ -1,6 +1,7 @@
 //! The command line: one command a file, arguments → one library call → exit.
 
 pub mod demo;
+pub mod export;
 pub mod plan;
 pub mod produce;
 pub mod run;
@@ -29,6 +30,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Check a configuration file and report everything that is wrong with it.
     Validate(validate::Arguments),
+    /// Look at the exports of a running stage, and start, pause, resume or approve of one.
+    Export(export::Arguments),
     /// Look at what the stage keeps in Kafka.
     State(state::Arguments),
     /// Tell what to expect of a load: freshness, calls, and whether it fits the limits.
@@ -49,7 +52,8 @@ pub enum Command {
 pub struct CommandError {
     /// What happened, where, and what to do.
     pub message: String,
-    /// The exit code: 64 usage, 65 data, 69 unavailable, 70 internal, 74 input or output, 78 configuration; 1 a check that failed.
+    /// The exit code: 64 usage, 65 data, 69 unavailable, 70 internal, 74 input or output, 75 not known yet, 77 refused,
+    /// 78 configuration; 1 a check that failed.
     pub code: u8,
 }
 
@@ -61,6 +65,7 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Run(arguments) => run::execute(arguments),
         Command::Validate(arguments) => validate::execute(arguments),
+        Command::Export(arguments) => export::execute(arguments),
         Command::State(arguments) => state::execute(arguments),
         Command::Plan(arguments) => plan::execute(arguments),
         Command::Demo(arguments) => demo::execute(arguments),

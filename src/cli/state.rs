@@ -272,6 +272,8 @@ fn export_view(name: &str, shards: &[Kept]) -> Option<Value> {
     Some(json!({
         "export": name,
         "list": record.and_then(|record| record.list),
+        "started_at": record.and_then(|record| record.control.started_at).and_then(instant),
+        "paused": record.is_some_and(|record| record.control.paused),
         "profiles": count(|_| true),
         "in_a_segment": count(|member| member.wanted),
         "on_the_list": count(|member| member.on_list),

@@ -138,6 +138,9 @@ impl EventDecoder {
             let key = key.filter(|key| !key.is_empty());
             let profile_id =
                 key.ok_or_else(|| Fault::new(DecodeFault::NoKey, "a record without key and value names no profile"))?;
+            if profile_id.starts_with('\0') {
+                return Err(no_profile());
+            }
             return Ok(Decoded::Content(RecordContent::Erasure { profile_id: profile_id.into() }));
         };
         if value.len() > VALUE_BYTES_MAX {
@@ -171,6 +174,9 @@ impl EventDecoder {
         let missing =
             |path: &Text| Fault::new(DecodeFault::MissingField, compact_str::format_compact!("`{path}` is missing or null"));
         let profile_id = picked.profile_id.filter(|id| !id.is_empty()).ok_or_else(|| missing(&self.paths.profile_id))?;
+        if profile_id.starts_with('\0') {
+            return Err(no_profile());
+        }
         if key.is_some_and(|key| key != profile_id) {
             let detail = compact_str::format_compact!("the key is not the profile id in `{}`", self.paths.profile_id);
             return Err(Fault::new(DecodeFault::KeyMismatch, detail));
@@ -191,6 +197,11 @@ impl EventDecoder {
             values: picked.values.into_boxed_slice(),
         })
     }
+}
+
+/// Such ids are those of members that stand for addresses which a list had before.
+fn no_profile() -> Fault {
+    Fault::new(DecodeFault::Malformed, "the profile's id begins with a zero character")
 }
 
 #[cfg(test)]

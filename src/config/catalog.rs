@@ -8,12 +8,15 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::model::Text;
 use crate::model::catalog::{
-    Application, ApplicationId, Catalog, ClientIdHash, Connection, ConnectionId, Export, FieldId, Mapping, Timing,
+    Application, ApplicationId, Catalog, ClientIdHash, Connection, ConnectionId, Export, FieldId, Mapping, RemovalBrake, Timing,
 };
 use crate::model::hash::text_hash;
 
-use super::TokenStore;
 use super::exports::{FoundApplication, FoundConnection, FoundExport, FoundFields};
+use super::{ExistingMembers, TokenStore};
+
+/// So many removals of an hour are never held, however few members a list has.
+const REMOVALS_BRAKED_MIN: u64 = 1_000;
 
 /// Numbers everything in the order of the names, which is the order of the tree.
 ///
@@ -61,7 +64,10 @@ pub(super) fn build(
                 no_address: found.no_address,
                 on_exit: found.on_exit,
                 backfill: found.backfill,
+                adopts_existing: found.config.existing_members == ExistingMembers::Adopt,
                 removal_strategies: found.removal_strategies.clone(),
+                removal_brake: (found.removals_hold_above_percent < 100)
+                    .then_some(RemovalBrake { percent: found.removals_hold_above_percent, contacts_min: REMOVALS_BRAKED_MIN }),
                 profiles_per_hour_max: found.profiles_per_hour_max,
                 weight: found.weight,
                 starts_at_once: found.starts_at_once,

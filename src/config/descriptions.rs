@@ -170,7 +170,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ("exports.*.on_exit", "What leaving the last segment does: remove takes the contact off the list, keep leaves it there."),
     (
         "exports.*.existing_members",
-        "Members of the list from before the first run: protect never touches them, adopt makes them ours. adopt is not there yet.",
+        "Members of the list from before the first run: protect never removes them; adopt makes them ours, so that who is in no segment leaves, as far as removals.hold_above_percent allows. adopt needs backfill: from_source.",
     ),
     (
         "exports.*.backfill",
@@ -183,7 +183,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ),
     (
         "exports.*.removals.hold_above_percent",
-        "When a run or an hour would remove more than this part of the members, removals are held until they are approved.",
+        "When 60 minutes would remove more than this part of our members, and more than 1,000, removals are held until `listkeeper export approve`, or until they fit; erased profiles leave all the same. 100: never.",
     ),
     ("exports.*.profiles_per_hour_max", "Rows (adds, updates and removals) in any 60 minutes, or unlimited."),
     ("exports.*.weight", "How much a change of this export counts against others when requests are scarce."),

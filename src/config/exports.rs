@@ -49,6 +49,7 @@ pub(super) struct FoundExport {
     pub(super) on_exit: OnExit,
     pub(super) backfill: Backfill,
     pub(super) removal_strategies: Vec<RemovalStrategy>,
+    pub(super) removals_hold_above_percent: u8,
     pub(super) profiles_per_hour_max: Option<u64>,
     pub(super) weight: u32,
     pub(super) starts_at_once: bool,
@@ -232,21 +233,27 @@ fn export(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], connection
     }
     let (removal_strategies, removals_hold_above_percent) = table.table("removals", removals);
     mode(table);
+    let backfill = table.choice("backfill", [("from_source", Backfill::FromSource), ("none", Backfill::None)]);
     let existing_members =
         table.choice("existing_members", [("protect", ExistingMembers::Protect), ("adopt", ExistingMembers::Adopt)]);
-    if existing_members == ExistingMembers::Adopt {
-        table.walk().not_yet(table.path_of("existing_members"), "adopting members is not there yet: use protect");
+    if existing_members == ExistingMembers::Adopt && backfill == Backfill::None {
+        table.fault(
+                "existing_members",
+                "may not be adopt with `backfill: none`: who is in a segment because of an earlier event would be taken off the list; \
+                 use protect, or backfill: from_source",
+            );
     }
     FoundExport {
-        config: ExportConfig { name: name.into(), owner, existing_members, removals_hold_above_percent },
+        config: ExportConfig { name: name.into(), owner, existing_members },
         connection,
         list: table.table("list", list),
         segments: segments(table),
         fields: table.table("fields", fields),
         no_address: table.choice("no_address", [("skip", NoAddress::Skip), ("dead_letter", NoAddress::DeadLetter)]),
         on_exit: table.choice("on_exit", [("remove", OnExit::Remove), ("keep", OnExit::Keep)]),
-        backfill: table.choice("backfill", [("from_source", Backfill::FromSource), ("none", Backfill::None)]),
+        backfill,
         removal_strategies,
+        removals_hold_above_percent,
         profiles_per_hour_max: table.limit("profiles_per_hour_max", 1..=1_000_000_000, Some(PROFILES_PER_HOUR_MAX)),
         weight: narrow(table.number("weight", 1..=1000, 1)),
         starts_at_once: table.choice("starts", [("when_run", false), ("at_once", true)]),

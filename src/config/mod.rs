@@ -316,8 +316,6 @@ pub struct ExportConfig {
     pub owner: Option<Text>,
     /// What becomes of members that were on the list before.
     pub existing_members: ExistingMembers,
-    /// Which part of its members a run may remove before removals are held.
-    pub removals_hold_above_percent: u8,
 }
 
 /// What becomes of members that were on the list before the first run.
@@ -325,7 +323,7 @@ pub struct ExportConfig {
 pub enum ExistingMembers {
     /// They are never touched.
     Protect,
-    /// They become ours; see [`Config::not_yet`].
+    /// They become ours, and leave unless a segment wants them.
     Adopt,
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::catalog::RemovalBrake;
+
 use super::{Config, ConfigErrors, Secrets, parse};
 
 const SMALLEST: &str = include_str!("../../tests/fixtures/config/example.yaml");
@@ -24,6 +26,9 @@ fn the_smallest_example_passes_with_the_defaults() {
     assert_eq!(config.endpoints.api.as_str(), "https://api.cc.email/v3");
     let export = &config.catalog.exports[0];
     assert_eq!((export.profiles_per_hour_max, export.starts_at_once), (Some(1_000_000), false));
+    assert_eq!(export.removal_brake, Some(RemovalBrake { percent: 20, contacts_min: 1_000 }));
+    let unbraked = format!("{SMALLEST}    removals: {{ hold_above_percent: 100 }}\n");
+    assert_eq!(check(&unbraked, &[]).unwrap().catalog.exports[0].removal_brake, None);
     assert_eq!(config.catalog.fields, ["profile.email"]);
     assert_eq!(config.catalog.applications[0].calls_per_second, Some(4));
 }
@@ -39,6 +44,15 @@ fn the_full_example_parses_and_names_what_is_not_there_yet() {
     assert_eq!(trials.email, vip.email, "a field that two exports map is one field");
     assert_ne!(trials.hash, vip.hash);
     assert_eq!(config.catalog.fields.len(), 4);
+}
+
+#[test]
+fn members_from_before_are_adopted_only_where_all_that_the_topic_tells_is_read() {
+    let adopts = SMALLEST.replace("    segments: [", "    existing_members: adopt\n    segments: [");
+    assert!(check(&adopts, &[]).unwrap().catalog.exports[0].adopts_existing);
+    let later = adopts.replace("    segments: [", "    backfill: none\n    segments: [");
+    let found = errors(&later, &[]);
+    assert!(found.len() == 1 && found[0].starts_with("exports.spring.existing_members (line"), "{found:?}");
 }
 
 #[test]

@@ -121,6 +121,8 @@ pub(super) struct Batch {
     pub(super) operation: Operation,
     pub(super) list: ListId,
     pub(super) rows: Vec<BatchRow>,
+    /// How many of them the brake counts.
+    pub(super) removals: u64,
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
     /// For a removal by a staging list.
@@ -251,13 +253,14 @@ impl Engine {
         state.hourly.add(opened_at, u64::from(rows));
         state.record_due = true;
         self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
-        let batch = Batch {
+        let mut batch = Batch {
             name,
             export: cut.export,
             connection,
             operation: cut.operation,
             list,
             rows: cut.rows,
+            removals: 0,
             import: cut.import,
             ids: cut.ids,
             round: cut.round,
@@ -281,6 +284,7 @@ impl Engine {
             recorded: false,
             carried: BTreeMap::new(),
         };
+        self.count_begun(&mut batch);
         self.batches.insert(number, batch);
         number
     }
@@ -379,6 +383,7 @@ impl Engine {
 
     /// Takes a batch out of the accounts; its records go with the next transaction.
     pub(super) fn close(&mut self, batch: &Batch) {
+        self.count_over(batch);
         if !batch.given_up {
             self.journal.closed.push((batch.name.clone(), batch.chunks()));
         }
@@ -438,7 +443,7 @@ impl Engine {
         let import = batch.import;
         let ids = batch.ids;
         let vendor_now = self.vendor_now(self.export(export).application, now);
-        let (mut adds, mut updates, mut removals) = (0, 0, 0);
+        let (mut adds, mut updates, mut removals, mut erased) = (0, 0, 0, 0);
         let mut freshness_ms = Vec::new();
         let (mut applied_at, vendor_ms) = (vendor_now, batch.vendor_ms);
         let (counted_at, rows) = (batch.counted_at, batch.rows.len() as u64);
@@ -487,6 +492,7 @@ impl Engine {
                         }
                         crate::model::batch::Operation::Remove => {
                             removals += 1;
+                            erased += u64::from(self.is_erased(export, row.slot));
                             Known::Off
                         }
                     };
@@ -521,6 +527,7 @@ impl Engine {
         for slot in unstaged {
             self.leave_unstaged(export, slot);
         }
+        self.count_removed(export, vendor_now, u64::from(removals) - erased);
         let moved = u64::from(adds) + u64::from(updates) + u64::from(removals);
         if matches!(*ending, Ending::NotDone) {
             self.export_mut(export).hourly.give_back(counted_at, rows);

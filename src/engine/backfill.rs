@@ -354,6 +354,14 @@ impl Engine {
         }
     }
 
+    /// Whether an export that is not routed was, with the connection and the list of now.
+    pub(super) fn was_stopped_here(&self, id: ExportId) -> bool {
+        let (connection, list) = self.place(id);
+        let name = &self.catalog.export(id).name;
+        let mut stopped = self.routing.stopped.iter().filter(|stopped| stopped.export == *name);
+        stopped.any(|stopped| stopped.connection == connection && stopped.list == list)
+    }
+
     /// What had been routed and is not, as the header records it.
     pub(super) fn stopped(&self) -> Vec<StoppedExport> {
         self.routing.stopped.clone()

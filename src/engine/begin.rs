@@ -134,8 +134,10 @@ impl Engine {
                 self.restored.lists.extend(record.list.map(|list| (id, list)));
                 let state = self.export_mut(id);
                 state.hourly = super::hourly::HourlyRows::restored(&record.rows_by_minute);
-                state.existing.restore_read(record.existing_read);
+                state.existing.restore_read(record.existing_read, record.existing_adopted);
                 state.existing.from = record.existing_from;
+                state.control = record.control;
+                state.brake.removed = super::hourly::HourlyRows::restored(&record.removed_by_minute);
             }
             (StateKey::Protected { export, bucket }, value) => {
                 let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };
@@ -272,6 +274,7 @@ impl Engine {
         for (id, list) in self.restored.lists.clone() {
             self.export_mut(id).list.get_or_insert(list);
         }
+        self.begin_started();
         let beginning = &without_empty_gains(header.as_ref(), beginning);
         if let Err(reason) = self.check(header.as_ref(), beginning) {
             self.hold(reason);
@@ -313,6 +316,8 @@ impl Engine {
             self.acks.begin(partition.start, settled);
         }
         let starts = self.route_anew(header.as_ref(), beginning);
+        self.begin_not_started();
+        self.ends = beginning.partitions.iter().map(|partition| (partition.start.partition, partition.log_end)).collect();
         self.begin_order(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
         self.restore_batches(now, header.as_ref());
@@ -437,13 +442,14 @@ impl Engine {
                 }
                 crate::model::batch::Operation::Remove => Stage::Ready,
             };
-            let batch = Batch {
+            let mut batch = Batch {
                 name,
                 export,
                 connection,
                 operation,
                 list,
                 rows,
+                removals: 0,
                 import: None,
                 ids,
                 round,
@@ -467,18 +473,15 @@ impl Engine {
                 deletes,
                 carried,
             };
+            self.count_begun(&mut batch);
             self.batches.insert(number, batch);
         }
     }
 
     /// Derives what is to be sent from what is wanted and what was applied.
     fn begin_export(&mut self, now: Now, export: ExportId, rows_fit: bool) {
+        self.begin_existing(export);
         let state = self.export_mut(export);
-        // A version that did not read them has put members there: they can no longer be told apart.
-        if state.members.on_list() > 0 {
-            state.existing.restore_read(true);
-        }
-        state.existing.begin();
         let slots: Vec<_> = state.members.contacts().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.settle_owner(export, slot);
@@ -514,6 +517,7 @@ impl Engine {
     pub fn is_quiet(&self) -> bool {
         let moves = self.exports.iter().any(|export| export.moving.is_some());
         !moves
+            && !self.export_ids().any(|id| self.has_to_adopt(id))
             && self.journal.waiting == 0
             && self.batches.is_empty()
             && self.acks.unsettled() == 0

@@ -201,6 +201,10 @@ impl Engine {
             if self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason)) {
                 continue;
             }
+            if self.takes_back_held(number) {
+                self.wake_at(now.mono);
+                continue;
+            }
             if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
                 continue;
             }
@@ -241,8 +245,8 @@ impl Engine {
     fn find_list(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
         let needed = self.sends(export) && self.seeks_list(export) && !state.list_call && state.held.is_none();
-        let waits = state.imports.live > 0 || state.removals.live() > 0;
-        if !needed || !(waits || state.moving.is_some()) {
+        let moves = state.moving.is_some() && self.operator_hold(export).is_none();
+        if !needed || !(self.may_go(export) > 0 || moves || self.has_to_adopt(export)) {
             return;
         }
         let connection = state.connection;
@@ -473,13 +477,14 @@ impl Engine {
         if self.catalog.connection(export.connection).consent.is_none() {
             return Some(HoldReason::NoConsent);
         }
-        if !export.starts_at_once {
-            return Some(HoldReason::NotStarted);
+        if let Some(reason) = self.operator_hold(id) {
+            return Some(reason);
         }
         let state = self.export(id);
         let unread = state.list.is_some() && self.waiting_of(id) > 0 && !state.existing.is_read();
         let unread = unread.then_some(HoldReason::ListUnread);
         let held = self.export(id).held.map(|(reason, _)| reason);
-        self.routing_hold(id).or(held).or(unread).or_else(|| self.suppression_hold(id))
+        let braked = state.brake.braked.map(|_| HoldReason::RemovalBrake);
+        self.routing_hold(id).or(braked).or(held).or(unread).or_else(|| self.suppression_hold(id))
     }
 }

@@ -46,6 +46,8 @@ pub struct Waiting {
     pub bytes: usize,
     /// A removal whose address the vendor did not import into a staging list.
     pub unstaged: bool,
+    /// A removal that waits and is one of who was erased.
+    pub erased: bool,
 }
 
 impl Waiting {
@@ -65,6 +67,7 @@ impl Waiting {
             sequence: 0,
             bytes: 0,
             unstaged: false,
+            erased: false,
         }
     }
 }
@@ -88,6 +91,8 @@ pub enum Place {
     SearchSpent,
     /// For its export to be configured again: nothing is added to the list of a removed one.
     Kept,
+    /// For the operator: it is a removal that may not go now.
+    HeldBack,
 }
 
 /// Removals that wait: those with a contact id, those without, and those that are not looked for yet.
@@ -101,6 +106,8 @@ pub struct Removals {
     pub erased: Queue,
     /// Not to be looked for before their time, by it and by their sequence.
     later: BTreeMap<(Mono, u64), ContactSlot>,
+    /// Those among all of these whose contacts were erased.
+    pub not_braked: usize,
 }
 
 impl Removals {

@@ -41,7 +41,7 @@ pub enum Standing {
 }
 
 /// 41,000 rather than 41000.27.
-fn grouped(number: f64) -> String {
+pub(super) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let first = digits.len() % 3;
     let mut text = digits[..first].to_owned();

@@ -8,10 +8,13 @@ use crate::model::{
     batch::{BatchName, CutReason, Operation},
     call::{CallKind, Disposition},
     catalog::{ApplicationId, ConnectionId, ExportId, RemovalStrategy},
+    control::ControlAction,
     event::{ChangeKind, DecodeFault},
     named,
     time::UnixMillis,
 };
+
+use super::brake::Braked;
 
 /// A fact. Numbers of applications, connections and exports are those of the catalog.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +144,13 @@ pub enum Event {
         /// How many.
         contacts: u64,
     },
+    /// The members that a list had before were read, and are ours from here on.
+    ExistingMembersAdopted {
+        /// The list's export.
+        export: ExportId,
+        /// How many.
+        contacts: u64,
+    },
     /// A row was refused for good.
     RowsRefused {
         /// Their export.
@@ -256,6 +266,20 @@ pub enum Event {
         export: ExportId,
         /// How many contacts.
         contacts: u32,
+    },
+    /// Removals wait for the operator's approval from here on.
+    RemovalsBraked {
+        /// Of which export.
+        export: ExportId,
+        /// Why.
+        braked: Braked,
+    },
+    /// An order of the operator is in the state.
+    Ordered {
+        /// Of which export.
+        export: ExportId,
+        /// What.
+        action: ControlAction,
     },
     /// A connection, an application or an export does not send.
     Held {
@@ -409,6 +433,10 @@ pub enum Holder {
 pub enum HoldReason {
     /// The export has not been started.
     NotStarted,
+    /// The operator paused the export.
+    Paused,
+    /// More removals than an hour may have wait for approval.
+    RemovalBrake,
     /// The connection has no recorded privacy consent.
     NoConsent,
     /// Nobody has signed in.
@@ -463,6 +491,8 @@ impl HoldReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotStarted => "not_started",
+            Self::Paused => "paused",
+            Self::RemovalBrake => "removal_brake",
             Self::NoConsent => "no_consent",
             Self::NoToken => "no_token",
             Self::TokenDead => "token_dead",
@@ -493,7 +523,13 @@ impl HoldReason {
     #[must_use]
     pub const fn explain(self) -> &'static str {
         match self {
-            Self::NotStarted => "the export has not been started: set `starts: at_once` for it",
+            Self::NotStarted => "the export has not been started: `listkeeper export run` with its name starts it",
+            Self::Paused => {
+                "the export was paused: what comes for it is kept, and goes after `listkeeper export resume` with its name"
+            }
+            Self::RemovalBrake => {
+                "more of ours would leave the list within an hour than `removals.hold_above_percent` allows: look at the segments, then `listkeeper export approve` with the export's name; adds and updates go on"
+            }
             Self::NoConsent => "the connection has no recorded privacy consent: record it as `privacy_consent` of the connection",
             Self::NoToken => "the token store holds no token: sign in with the account and store its token",
             Self::TokenDead => "the vendor no longer accepts the token: sign in with the account again",
@@ -531,7 +567,7 @@ impl HoldReason {
                 "the source is read again for segments that were added, or whose mapping changed: what is to be sent waits until that is done, and goes on by itself"
             }
             Self::ListUnread => {
-                "the members that the list had before are read once, so that they are never removed: it goes on by itself"
+                "the members that the list had before are read once, so that it is known who they are: it goes on by itself"
             }
             Self::ConnectionChanged => {
                 "the export's connection is another than before: put it back, or give the list of the new one to an export of another name"

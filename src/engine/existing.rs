@@ -1,4 +1,4 @@
-//! Members that were on a list before Listkeeper first sent to it: read once, never removed.
+//! Members that were on a list before Listkeeper first sent to it: read once, and never removed, or adopted (`adopted`).
 //!
 //! Why before the first batch and not when somebody is to leave: by then nothing tells whom we put on the list and who was
 //! there already.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Text,
+    ContactId, Text,
     call::{Answer, Cursor, Outcome, Request},
     catalog::ExportId,
     hash::text_hash,
@@ -16,6 +16,7 @@ use crate::model::{
 
 use super::{
     Engine, Event,
+    adopted::is_adopted,
     answers::is_stale,
     calls::Purpose,
     limits::{LANE_CALLS, PROTECTED_BUCKET},
@@ -39,6 +40,12 @@ pub(super) struct Existing {
     restored: BTreeMap<u32, Vec<u64>>,
     /// Records of the state that name them are to be written.
     unwritten: bool,
+    /// Those that are to be ours, once all pages were read.
+    adopting: Vec<(Text, ContactId)>,
+    /// How many of them there were; `None` before all pages were read.
+    adopts: Option<u64>,
+    /// They were adopted when they were read.
+    adopted: bool,
 }
 
 impl Existing {
@@ -48,8 +55,29 @@ impl Existing {
     }
 
     /// Whether they were read, as the state says.
-    pub(super) fn restore_read(&mut self, read: bool) {
-        self.read = read;
+    pub(super) fn restore_read(&mut self, read: bool, adopted: bool) {
+        (self.read, self.adopted) = (read, adopted);
+    }
+
+    /// How many were read that are to be adopted; `None` where there is nothing to do.
+    pub(super) fn adopts(&self) -> Option<u64> {
+        self.adopts
+    }
+
+    /// The next of them.
+    pub(super) fn next_to_adopt(&mut self) -> Option<(Text, ContactId)> {
+        self.adopting.pop()
+    }
+
+    /// All of them are ours; how many they were.
+    pub(super) fn end_adopting(&mut self) -> Option<u64> {
+        (self.read, self.adopted, self.adopting) = (true, true, Vec::new());
+        self.adopts.take()
+    }
+
+    /// Whether they were adopted.
+    pub(super) fn is_adopted(&self) -> bool {
+        self.adopted
     }
 
     /// All records of the state were taken.
@@ -98,17 +126,54 @@ impl Existing {
 }
 
 impl Engine {
+    /// What the state says of an export's members from before, and what the configuration wants of them now.
+    pub(super) fn begin_existing(&mut self, export: ExportId) {
+        let adopts = self.catalog.export(export).adopts_existing;
+        let name = self.catalog.export(export).name.clone();
+        let state = &mut self.exports[usize::from(export.0)];
+        state.existing.begin();
+        if state.removed {
+            return;
+        }
+        if adopts && state.existing.read && !state.existing.adopted {
+            // They were protected: whoever is there is read once more.
+            let from = state.existing.from;
+            std::mem::take(&mut state.existing).forget_records(&name, &mut self.journal.ready);
+            state.existing.from = from;
+        } else if !adopts && state.existing.adopted {
+            // Whoever was adopted and is still there is never removed again.
+            let members = &state.members;
+            let adopted = members.contacts().filter(|(_, contact)| is_adopted(members, contact.owner));
+            state.existing.protected.extend(adopted.map(|(_, contact)| text_hash(&contact.address)));
+            state.existing.protected.sort_unstable();
+            state.existing.protected.dedup();
+            (state.existing.adopted, state.existing.unwritten, state.record_due) = (false, true, true);
+            self.journal.urgent = true;
+        } else if !adopts && state.members.on_list() > 0 {
+            // A version that did not read them has put members there: they can no longer be told apart.
+            state.existing.read = true;
+        }
+    }
+
     /// A list that we made, or that has no members, has none from before.
     pub(super) fn has_no_existing_members(&mut self, export: ExportId) {
-        self.export_mut(export).existing.read = true;
+        let adopted = self.catalog.export(export).adopts_existing;
+        let existing = &mut self.export_mut(export).existing;
+        (existing.read, existing.adopted) = (true, adopted);
     }
 
     /// Reads the next page of a list's members from before, when something waits to be sent.
     pub(super) fn read_existing(&mut self, now: Now, export: ExportId) {
         let state = self.export(export);
-        let waits = state.imports.live > 0 || state.removals.live() > 0;
+        let waits = self.may_go(export) > 0 || self.has_to_adopt(export);
         let (connection, Some(list)) = (state.connection, state.list) else { return };
-        if state.existing.read || state.existing.under_way || !waits || !self.sends(export) || state.held.is_some() {
+        if state.existing.read
+            || state.existing.adopts.is_some()
+            || state.existing.under_way
+            || !waits
+            || !self.sends(export)
+            || state.held.is_some()
+        {
             return;
         }
         if let Some(from) = state.existing.from {
@@ -126,18 +191,30 @@ impl Engine {
 
     /// A page of them came, or did not.
     pub(super) fn on_existing(&mut self, export: ExportId, outcome: Outcome) {
+        let adopts = self.catalog.export(export).adopts_existing;
         let existing = &mut self.export_mut(export).existing;
         existing.under_way = false;
         let stale = is_stale(&outcome);
         let Outcome::Answered(Answer::Contacts(page)) = outcome else {
             if stale {
                 existing.cursor = None;
+                existing.adopting = Vec::new();
             }
             return;
         };
-        existing.protected.extend(page.items.iter().map(|contact| text_hash(&contact.address)));
+        if adopts {
+            existing.adopting.extend(page.items.into_iter().map(|contact| (contact.address, contact.contact_id)));
+        } else {
+            existing.protected.extend(page.items.iter().map(|contact| text_hash(&contact.address)));
+        }
         existing.cursor = page.next;
         if existing.cursor.is_some() {
+            return;
+        }
+        if adopts {
+            let contacts = existing.adopting.len() as u64;
+            existing.adopts = Some(contacts);
+            self.export_mut(export).members_shown = contacts;
             return;
         }
         existing.read = true;

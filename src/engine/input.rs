@@ -2,13 +2,14 @@
 
 use crate::model::{
     call::Outcome,
-    catalog::ConnectionId,
+    catalog::{ConnectionId, ExportId},
+    control::ControlAction,
     event::SourceRecord,
     position::NextOffset,
     time::{Mono, UnixMillis},
 };
 
-use super::output::{CallId, CommitId, RefreshId};
+use super::output::{CallId, CommitId, OrderId, RefreshId};
 
 /// Something that happened. Handlers cannot fail: a failure is an input too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,15 @@ pub enum Input {
         connection: ConnectionId,
         /// What was found.
         token: TokenOutcome,
+    },
+    /// The operator orders something of an export.
+    Control {
+        /// Names the answer.
+        order: OrderId,
+        /// Which export.
+        export: ExportId,
+        /// What.
+        action: ControlAction,
     },
     /// The process is asked to stop: send nothing that cannot finish by the deadline, then finish.
     Drain {

@@ -17,6 +17,7 @@ use crate::model::{
 use super::{
     Engine, Event, Output,
     activity::{Batch, Stage},
+    control::Ordered,
     event::PauseReason,
     limits::{
         BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
@@ -44,6 +45,7 @@ struct UnderWay {
     handed_over: Mono,
     changes: u32,
     ledgers: Vec<(usize, LedgerRecord)>,
+    ordered: Vec<Ordered>,
 }
 
 /// What is to be written.
@@ -63,6 +65,8 @@ pub(super) struct Journal {
     pub(super) closed: Vec<(BatchName, u32)>,
     /// Further changes for the next transaction.
     pub(super) ready: Vec<StateChange>,
+    /// Orders of the operator that go with the next transaction.
+    pub(super) ordered: Vec<Ordered>,
     /// A watermark moved.
     pub(super) moved: bool,
     /// Something waits for a transaction: an open batch, a reservation, a lease.
@@ -77,7 +81,8 @@ pub(super) struct Journal {
 impl Journal {
     /// Whether nothing is to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.letters.is_empty() && !self.moved
+        let is_ordered = self.under_way.as_ref().is_some_and(|under_way| !under_way.ordered.is_empty());
+        self.dirty.is_empty() && self.letters.is_empty() && !self.moved && self.ordered.is_empty() && !is_ordered
     }
 
     /// Transactions of this term that were handed over, and how many of them were confirmed.
@@ -209,6 +214,9 @@ impl Engine {
                     rows_by_minute: state.hourly.by_minute(),
                     existing_read: state.existing.is_read(),
                     existing_from: state.existing.from,
+                    control: state.control,
+                    existing_adopted: state.existing.is_adopted(),
+                    removed_by_minute: state.brake.removed.by_minute(),
                 };
                 state.existing.take_records(&name, &mut changes);
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });
@@ -234,7 +242,8 @@ impl Engine {
         self.journal.moved = false;
         self.journal.urgent = false;
         self.journal.wants_lease = false;
-        let under_way = UnderWay { commit, handed_over: now.mono, changes: count(changes.len()), ledgers };
+        let ordered = std::mem::take(&mut self.journal.ordered);
+        let under_way = UnderWay { commit, handed_over: now.mono, changes: count(changes.len()), ledgers, ordered };
         self.journal.under_way = Some(under_way);
         if ending && let Some(drain) = &mut self.drain {
             drain.done = true;
@@ -268,6 +277,7 @@ impl Engine {
         for (index, record) in under_way.ledgers {
             self.applications[index].quota.reserved(record);
         }
+        self.on_ordered(under_way.ordered);
         for batch in self.batches.values_mut() {
             if matches!(batch.stage, Stage::Committing(id) if id == commit) {
                 batch.stage = Stage::Ready;

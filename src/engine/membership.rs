@@ -14,7 +14,7 @@ use crate::model::{
     ContactId, Text,
     catalog::SEGMENTS_PER_EXPORT_MAX,
     position::{PartitionId, Position},
-    state::Refused,
+    state::{ADOPTED_PREFIX, Refused},
     time::UnixMillis,
 };
 
@@ -257,8 +257,12 @@ impl Membership {
         self.left.as_ref().is_some_and(|left| left.contains(&slot.0))
     }
 
-    /// Keeps a contact that has left, where such are kept.
+    /// Keeps a contact that has left, where such are kept. One that nobody's profile ever had is nobody's to erase.
     pub fn keep_left(&mut self, slot: ContactSlot) {
+        let owner = self.contacts.get(slot.0).and_then(|contact| self.members.get(contact.owner.0));
+        if owner.is_some_and(|owner| owner.profile.starts_with(ADOPTED_PREFIX)) {
+            return;
+        }
         if let Some(left) = self.left.as_mut().filter(|_| !planted(Bug::LeftForgotten)) {
             left.insert(slot.0);
         }

@@ -22,11 +22,14 @@ pub mod planted;
 mod ack;
 mod activity;
 mod activity_time;
+mod adopted;
 mod answers;
 mod backfill;
 mod begin;
+mod brake;
 mod calls;
 mod coalescer;
+mod control;
 mod decision;
 mod erasure;
 mod existing;
@@ -58,6 +61,7 @@ mod view;
 mod scenarios;
 
 pub use begin::{Beginning, PartitionBeginning};
+pub use brake::Braked;
 pub use decision::{Decision, Standing};
 pub use event::Event;
 pub use input::Input;
@@ -74,7 +78,9 @@ use hashbrown::HashMap;
 use crate::model::{
     ListId,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId, OnErasure},
-    position::NextOffset,
+    control::ControlOutcome,
+    position::{NextOffset, PartitionId},
+    state::ControlRecord,
     time::{Mono, Now, UnixMillis},
 };
 
@@ -116,6 +122,8 @@ pub struct Engine {
     token_reads: BTreeMap<RefreshId, calls::TokenReadInFlight>,
     journal: Journal,
     parking: Parking,
+    /// Where the source's partitions ended when the term began, until all of that was read.
+    ends: BTreeMap<PartitionId, i64>,
     restored: begin::Restored,
     routing: backfill::Routing,
     /// No request may leave after this instant.
@@ -204,6 +212,13 @@ struct ExportState {
     routed: bool,
     /// The state knows it, and the configuration does not.
     removed: bool,
+    /// What the operator ordered.
+    control: ControlRecord,
+    /// It is not started, and who is on its list from before leaves it when erased.
+    reaches_erased: bool,
+    /// Removals that wait for the operator.
+    held_back: u64,
+    brake: brake::Brake,
     /// Ours leave its old list, because the configuration names another.
     moving: Option<moving::Move>,
     members: Membership,
@@ -271,6 +286,7 @@ impl Engine {
             token_reads: BTreeMap::new(),
             journal: Journal::default(),
             parking: Parking::default(),
+            ends: BTreeMap::new(),
             restored: begin::Restored::default(),
             routing: backfill::Routing::default(),
             lease_until: Mono(0),
@@ -296,8 +312,17 @@ impl Engine {
     /// Something happened.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         if self.held.is_some() {
-            if let Input::Drain { .. } = input {
-                self.outputs.push_back(Output::Drained);
+            match input {
+                Input::Drain { .. } => self.outputs.push_back(Output::Drained),
+                Input::Control { order, .. } => {
+                    self.outputs.push_back(Output::Controlled { order, outcome: ControlOutcome::Stopping });
+                }
+                Input::Records(_)
+                | Input::ReaderAt(_)
+                | Input::PartitionsAdded { .. }
+                | Input::Committed { .. }
+                | Input::CallEnded { .. }
+                | Input::TokenRead { .. } => {}
             }
             return;
         }
@@ -313,6 +338,7 @@ impl Engine {
             Input::Committed { commit, began } => self.on_committed(now, commit, began),
             Input::CallEnded { call, outcome, vendor_time } => self.on_call_ended(now, call, outcome, vendor_time),
             Input::TokenRead { refresh, connection, token } => self.on_token_read(now, refresh, connection, token),
+            Input::Control { order, export, action } => self.control(now, order, export, action),
             Input::Drain { deadline } => {
                 self.drain.get_or_insert(Drain { deadline, done: false });
             }
@@ -344,6 +370,7 @@ impl Engine {
         self.expire(now);
         self.finish_batches(now);
         self.finish_moves(now);
+        self.adopt_existing(now);
         self.plan(now);
         self.make_calls(now);
         self.park(now);
@@ -446,6 +473,10 @@ impl ExportState {
             application: connection.application,
             routed: export.starts_at_once && connection.consent.is_some(),
             removed: false,
+            control: ControlRecord::default(),
+            reaches_erased: false,
+            held_back: 0,
+            brake: brake::Brake::default(),
             moving: None,
             members,
             existing: existing::Existing::default(),

@@ -3,6 +3,7 @@
 use crate::model::{
     call::{CallKind, Request},
     catalog::ConnectionId,
+    control::ControlOutcome,
     dead_letter::DeadLetter,
     position::{NextOffset, PartitionId},
     state::StateChange,
@@ -22,6 +23,10 @@ pub struct CommitId(pub u64);
 /// A token look's number, unique within a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefreshId(pub u64);
+
+/// An order's number, which whoever passes it on chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(pub u64);
 
 /// An effect to perform, or a fact to tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +51,13 @@ pub enum Output {
     },
     /// A fact that an operator may want to know.
     Event(Event),
+    /// What became of an order of [`super::Input::Control`]: one that changed something is in the state by now.
+    Controlled {
+        /// Which one.
+        order: OrderId,
+        /// What became of it. After [`ControlOutcome::BeginsAnew`] the term is to be ended in order, and the next one begun.
+        outcome: ControlOutcome,
+    },
     /// The drain is over: everything that can be finished is, and committed. Leave the group.
     Drained,
 }

@@ -59,6 +59,7 @@ impl Engine {
         let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
             self.tidy(now, export);
+            self.brake(now, export);
             if self.may_cut(now, export) {
                 may_cut.push(export);
             }
@@ -66,7 +67,11 @@ impl Engine {
         let mut ready: Vec<(f64, Group, CutReason)> = Vec::new();
         for export in may_cut {
             self.go_on_removing(now, export);
+            let held = self.operator_hold(export).is_some();
             for operation in [Operation::Import, Operation::Remove] {
+                if held && operation == Operation::Import {
+                    continue;
+                }
                 let group = Group { export, operation };
                 if let Some((worth, reason)) = self.goes(now, group) {
                     ready.push((worth, group, reason));
@@ -276,7 +281,7 @@ impl Engine {
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
     pub(super) fn may_cut(&mut self, now: Now, export: ExportId) -> bool {
         let state = self.export(export);
-        let waits = state.imports.live + state.removals.live();
+        let waits = self.may_go(export);
         if waits == 0
             || !self.sends(export)
             || state.list.is_none()

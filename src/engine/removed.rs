@@ -33,6 +33,8 @@ fn unplaced(name: &Text) -> Export {
         on_exit: OnExit::Keep,
         backfill: Backfill::None,
         removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+        adopts_existing: false,
+        removal_brake: None,
         profiles_per_hour_max: None,
         weight: 1,
         starts_at_once: true,
@@ -170,10 +172,11 @@ impl Engine {
         place.map_or(Some(self.export(export).connection), |name| self.connection_of(name))
     }
 
-    /// Whether something of an export may be sent: it runs, or it is removed and somebody is erased from its list.
+    /// Whether something of an export may be sent: it runs, or it is removed, or not started, and somebody is erased from its
+    /// list.
     pub(super) fn sends(&self, id: ExportId) -> bool {
         let state = self.export(id);
-        state.routed || (state.removed && self.catalog.connection(state.connection).consent.is_some())
+        state.routed || state.reaches_erased || (state.removed && self.catalog.connection(state.connection).consent.is_some())
     }
 
     /// Whether the list of a removed export is a configured one's now, and that one wants the contact on it.

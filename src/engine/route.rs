@@ -409,7 +409,8 @@ impl Engine {
     /// Takes what waits for a contact out of its queue.
     pub(super) fn take_waiting(&mut self, export: ExportId, slot: ContactSlot) -> Option<Box<Waiting>> {
         let state = self.export_mut(export);
-        let waiting = state.members.contact_mut(slot).waiting.take()?;
+        let mut waiting = state.members.contact_mut(slot).waiting.take()?;
+        state.removals.not_braked -= usize::from(std::mem::take(&mut waiting.erased));
         match waiting.place {
             Some(Place::Imports) => state.imports.dropped(waiting.bytes, waiting.queued_at),
             Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes, waiting.queued_at),
@@ -425,6 +426,10 @@ impl Engine {
                 return Some(waiting);
             }
             Some(Place::Kept) => return Some(waiting),
+            Some(Place::HeldBack) => {
+                state.held_back -= 1;
+                return Some(waiting);
+            }
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -444,6 +449,10 @@ impl Engine {
         }
         if waiting.operation == Some(Operation::Import) && self.is_unfound(export, slot, &waiting.row) {
             self.put_unfound(export, slot, waiting);
+            return;
+        }
+        if waiting.operation == Some(Operation::Remove) && self.holds_back(export, slot) {
+            self.put_held_back(export, slot, waiting);
             return;
         }
         let deletes = waiting.operation == Some(Operation::Remove) && self.deletes(export, slot);
@@ -466,13 +475,16 @@ impl Engine {
             (Some(Operation::Remove), None) if deletes => Some(Place::Erased),
             (Some(Operation::Remove), None) => Some(Place::Unfound),
         };
+        waiting.erased = self.counts_as_erased(export, slot, waiting.place);
+        let state = &mut self.exports[usize::from(export.0)];
+        state.removals.not_braked += usize::from(waiting.erased);
         match waiting.place {
             Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
             Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Erased) => state.removals.erased.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed | Place::SearchSpent | Place::Kept) | None => {}
+            Some(Place::Suppressed | Place::SearchSpent | Place::Kept | Place::HeldBack) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;

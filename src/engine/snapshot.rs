@@ -9,6 +9,7 @@ use crate::model::{
 };
 
 use super::{
+    brake::Braked,
     decision::Decision,
     event::{HoldReason, PauseReason},
 };
@@ -83,12 +84,18 @@ pub struct ExportView {
     pub name: Text,
     /// It is not configured any more: what it has on its list stays there, but for who is erased.
     pub removed: bool,
+    /// It was started: by its configuration, or because its first run was asked for.
+    pub started: bool,
+    /// The operator paused it.
+    pub paused: bool,
     /// Profiles that it keeps a record of.
     pub profiles: u64,
     /// Contacts of ours on its list, as confirmed.
     pub members: u64,
     /// Changes that wait to be sent.
     pub waiting: u64,
+    /// Removals that wait for the operator.
+    pub removals_held_back: u64,
     /// Changes in open batches.
     pub in_flight: u64,
     /// Adds that are kept and not sent, because their contacts were deleted or have unsubscribed.
@@ -105,4 +112,18 @@ pub struct ExportView {
     pub decisions: Vec<Decision>,
     /// Why it is held, if it is.
     pub held: Option<HoldReason>,
+    /// How many removals wait for approval, if they do.
+    pub braked: Option<Braked>,
+}
+
+impl ExportView {
+    /// What its hold means and what to do, with figures where there are some.
+    #[must_use]
+    pub fn explain(&self) -> Option<String> {
+        let reason = self.held?;
+        let Some(braked) = self.braked.filter(|_| reason == HoldReason::RemovalBrake) else {
+            return Some(reason.explain().to_owned());
+        };
+        Some(format!("{braked}: look at the segments, then `listkeeper export approve {}`; adds and updates go on", self.name))
+    }
 }

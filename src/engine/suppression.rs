@@ -375,6 +375,9 @@ impl Engine {
     /// Looks up the first of an export's suppressed adds whose week is over.
     fn look_up_suppressed(&mut self, now: Now, export: ExportId) {
         let (id, application) = (self.export(export).connection, self.export(export).application);
+        if self.operator_hold(export).is_some() {
+            return;
+        }
         // By the vendor's clock alone: a wall clock that runs ahead would cost a call for each of them.
         let Some((vendor_now, _)) = self.applications[usize::from(application.0)].quota.vendor_time(now.mono) else { return };
         while let Some((due, sequence, slot)) = self.export(export).suppressed.due.first().copied() {

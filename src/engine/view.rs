@@ -76,9 +76,12 @@ impl Engine {
         ExportView {
             name: export.name.clone(),
             removed: state.removed,
+            started: state.removed || self.is_started(id),
+            paused: state.control.paused,
             profiles: state.members.profiles() as u64,
             members: state.members.on_list(),
             waiting: self.waiting_of(id),
+            removals_held_back: state.held_back,
             in_flight: state.rows_open,
             suppressed: state.suppressed.live as u64,
             search_spent: state.search_spent as u64,
@@ -87,6 +90,7 @@ impl Engine {
             oldest_unapplied: self.oldest_unapplied(id),
             decisions: self.decisions(now, id),
             held: self.export_hold(id),
+            braked: state.brake.braked,
         }
     }
 

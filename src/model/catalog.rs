@@ -79,6 +79,14 @@ pub struct Application {
     pub reserved_for_others_percent: u8,
 }
 
+impl Application {
+    /// The shard that it belongs to, of so many.
+    #[must_use]
+    pub fn shard(&self, shards: u32) -> u32 {
+        u32::try_from(self.client_id_hash.0 % u64::from(shards.max(1))).unwrap_or_default()
+    }
+}
+
 /// One account, signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
@@ -124,14 +132,27 @@ pub struct Export {
     pub on_exit: OnExit,
     /// Where the events come from that were there before a segment was routed.
     pub backfill: Backfill,
+    /// Whether members that the list had before become ours; otherwise they are never removed.
+    pub adopts_existing: bool,
     /// Ways to remove that are allowed, in the operator's order.
     pub removal_strategies: Vec<RemovalStrategy>,
+    /// When an hour's removals wait for approval; `None`: never.
+    pub removal_brake: Option<RemovalBrake>,
     /// Profiles (rows of adds, updates and removals) in any 60 minutes; `None` is unlimited.
     pub profiles_per_hour_max: Option<u64>,
     /// How much a change of this export counts against others.
     pub weight: u32,
     /// True when it runs without being asked for.
     pub starts_at_once: bool,
+}
+
+/// How many of its members an export may remove within 60 minutes before its removals wait for approval: the larger of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovalBrake {
+    /// This part of its members, in percent.
+    pub percent: u8,
+    /// This many.
+    pub contacts_min: u64,
 }
 
 /// Segments of one export: they are the bits of one word.
@@ -269,7 +290,7 @@ impl Catalog {
     /// numbered anew. Fields keep their numbers.
     #[must_use]
     pub fn of_shard(&self, shard: u32, shards: u32) -> Self {
-        let mine = |application: &Application| application.client_id_hash.0 % u64::from(shards.max(1)) == u64::from(shard);
+        let mine = |application: &Application| application.shard(shards) == shard;
         let number = |position: Option<usize>| position.and_then(|position| u16::try_from(position).ok());
         let applications: Vec<Application> = self.applications.iter().filter(|application| mine(application)).cloned().collect();
         let application = |id: ApplicationId| {

@@ -7,6 +7,7 @@ pub mod address;
 pub mod batch;
 pub mod call;
 pub mod catalog;
+pub mod control;
 pub mod dead_letter;
 pub mod event;
 pub mod hash;

@@ -13,6 +13,12 @@ use super::{
     time::{UnixMillis, UtcDay},
 };
 
+/// How the profile of a member begins that was made for an address which was on a list before and that no profile of the source
+/// has had: the address's hash follows. No profile id of the source begins with a zero character, which the decoder refuses.
+/// Its record says what was applied of the address, as any member's does, so that it is removed, or handed over to a profile
+/// that wants the address, like any other.
+pub const ADOPTED_PREFIX: &str = "\u{0}adopted/";
+
 /// The format of the state as a whole. A larger one than this stops the stage with a remedy.
 pub const STATE_FORMAT: u32 = 1;
 
@@ -225,6 +231,8 @@ pub const ROW_UNFOUND: u64 = u64::MAX - 1;
 /// [`Applied::row_hash`] of an address that was on the list and has left it: kept where an erasure deletes the contact. A
 /// version that does not know it takes the address for a member, and looks in vain.
 pub const ROW_LEFT: u64 = u64::MAX - 2;
+/// [`Applied::row_hash`] of an address that was on a list before: no row has it, so that a wanted one is sent.
+pub const ROW_ADOPTED: u64 = u64::MAX - 3;
 
 /// A row that is not sent again: it was refused, or was among rows of which some were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,6 +305,24 @@ pub struct ExportRecord {
     pub existing_read: bool,
     /// They are not read before this time of the vendor's clock, after a move to this list.
     pub existing_from: Option<UnixMillis>,
+    /// What the operator ordered.
+    pub control: ControlRecord,
+    /// The members from before were adopted when they were read: they are members like others.
+    pub existing_adopted: bool,
+    /// Removals of the last 60 minutes that nobody approved: minute since 1970 and contacts.
+    pub removed_by_minute: Vec<(i64, u64)>,
+}
+
+/// What an operator ordered of an export. It is part of the export's record and no kind of record of its own: the version
+/// before refuses kinds that it does not know, and reads a record's first fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// When its first run was asked for; `None` where nobody has.
+    pub started_at: Option<UnixMillis>,
+    /// Nothing of it is sent until it is resumed.
+    pub paused: bool,
+    /// Removals that were approved and are not applied yet.
+    pub approved_removals: u64,
 }
 
 /// What was read and found out of a connection so far.

@@ -3,13 +3,14 @@
 //! Nothing here decides. The loop never waits for the network: calls and token looks are tasks, Kafka has threads.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -18,10 +19,11 @@ use crate::{
     engine::{
         Engine, Input, Output,
         event::HoldReason,
-        output::{Call, Commit, CommitId, ReadToken},
+        output::{Call, Commit, CommitId, OrderId, ReadToken},
     },
     model::{
-        catalog::Catalog,
+        catalog::{Catalog, ExportId},
+        control::ControlOutcome,
         position::{NextOffset, PartitionId},
         time::Mono,
     },
@@ -31,6 +33,7 @@ use super::{
     admin::waits_for_the_dead,
     clock, http,
     kafka::{Claim, CommitAnswer, Committer, KafkaFault, SourceEnds, SourceEvent, SourceReader, Term, TermEvent, begin_term},
+    orders::ControlRequest,
     stage::{Order, Shared},
     token_store::Tokens,
     view::{Phase, ShardView},
@@ -44,6 +47,8 @@ const SHOW: Duration = Duration::from_millis(100);
 pub(super) enum TermEnd {
     /// It was told to end, or it has drained.
     Over,
+    /// It has ended in order, for the next one to begin at once.
+    Again,
     /// Something of Kafka failed: the state knows all that counts, and the next term begins from it.
     Failed(KafkaFault),
     /// Nothing moves until an operator acts.
@@ -133,6 +138,12 @@ struct Driver<'a> {
     committing: Option<(CommitId, Vec<NextOffset>)>,
     committed: Vec<NextOffset>,
     draining: bool,
+    /// Orders of the operator, and those that wait for their answer.
+    control: mpsc::Receiver<ControlRequest>,
+    ordered: BTreeMap<OrderId, oneshot::Sender<ControlOutcome>>,
+    orders: u64,
+    /// The term is to end in order, and the next one to begin.
+    again: bool,
 }
 
 /// What the loop does next.
@@ -183,6 +194,10 @@ impl<'a> Driver<'a> {
             committing: None,
             committed: Vec::new(),
             draining: false,
+            control: shared.orders.open(shard),
+            ordered: BTreeMap::new(),
+            orders: 0,
+            again: false,
         })
     }
 
@@ -192,8 +207,14 @@ impl<'a> Driver<'a> {
         let end = loop {
             match self.drain_outputs() {
                 Ok(false) => {}
+                Ok(true) if self.again => break TermEnd::Again,
                 Ok(true) => break TermEnd::Over,
                 Err(fault) => break TermEnd::Failed(fault),
+            }
+            if self.again && !self.draining {
+                let drain = self.drains();
+                self.engine.handle_input(clock::now(), drain);
+                continue;
             }
             let next = tokio::select! {
                 biased;
@@ -203,6 +224,7 @@ impl<'a> Driver<'a> {
                     Err(error) => Next::End(TermEnd::Failed(lost("a task for a call ended", &error.to_string()))),
                 },
                 answer = self.commits.recv() => self.on_commit(answer),
+                Some(request) = self.control.recv() => self.on_order(request),
                 _ = show.tick() => {
                     self.show();
                     Next::Nothing
@@ -217,7 +239,8 @@ impl<'a> Driver<'a> {
                 Next::Nothing => {}
             }
         };
-        let drained = matches!(end, TermEnd::Over) && self.draining;
+        self.shared.orders.close(self.shard);
+        let drained = matches!(end, TermEnd::Over | TermEnd::Again) && self.draining;
         self.finish(drained).await;
         end
     }
@@ -227,11 +250,35 @@ impl<'a> Driver<'a> {
             Order::Own => Next::Nothing,
             Order::Stop => Next::End(TermEnd::Over),
             Order::Drain => {
-                self.draining = true;
-                let deadline = clock::mono().plus_ms(self.catalog.timing.drain_ms);
-                tracing::info!(shard = self.shard, drain_ms = self.catalog.timing.drain_ms, "finishing what can be finished");
-                Next::Feed(Input::Drain { deadline })
+                self.again = false;
+                Next::Feed(self.drains())
             }
+        }
+    }
+
+    fn drains(&mut self) -> Input {
+        self.draining = true;
+        let deadline = clock::mono().plus_ms(self.catalog.timing.drain_ms);
+        tracing::info!(shard = self.shard, drain_ms = self.catalog.timing.drain_ms, "finishing what can be finished");
+        Input::Drain { deadline }
+    }
+
+    /// An order that names no export of this shard is dropped, which whoever waits for its answer hears.
+    fn on_order(&mut self, request: ControlRequest) -> Next {
+        let place = self.catalog.exports.iter().position(|export| export.name == request.export);
+        let Some(export) = place.map(ExportId::at) else { return Next::Nothing };
+        self.orders += 1;
+        let order = OrderId(self.orders);
+        self.ordered.insert(order, request.answer);
+        Next::Feed(Input::Control { order, export, action: request.action })
+    }
+
+    fn controlled(&mut self, order: OrderId, outcome: ControlOutcome) {
+        self.again |= outcome == ControlOutcome::BeginsAnew;
+        if let Some(answer) = self.ordered.remove(&order)
+            && answer.send(outcome).is_err()
+        {
+            tracing::debug!(shard = self.shard, "whoever ordered something did not wait for its answer");
         }
     }
 
@@ -258,6 +305,7 @@ impl<'a> Driver<'a> {
                 Output::Pause { partitions, reason: _ } => self.reader.pause(&partitions),
                 Output::Resume { partitions } => self.reader.resume(&partitions),
                 Output::Event(event) => self.shared.telemetry.observe(self.shard, &event, self.engine.catalog()),
+                Output::Controlled { order, outcome } => self.controlled(order, outcome),
                 Output::Drained => return Ok(true),
             }
         }

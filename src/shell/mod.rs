@@ -6,6 +6,7 @@ pub mod driver;
 pub mod http;
 #[expect(clippy::wildcard_enum_match_arm, reason = "the error codes of the client are many, and its own")]
 pub mod kafka;
+mod orders;
 pub mod schema_registry;
 pub mod simulator_host;
 pub mod stage;

@@ -26,6 +26,7 @@ use crate::{
 use super::{
     admin, clock, driver, http,
     kafka::{Claim, KafkaFault, KafkaSettings, KafkaStatus, Ownership, OwnershipEvent, topics},
+    orders::Orders,
     schema_registry::{RegistryFault, SchemaRegistry},
     token_store::{TokenSource, Tokens},
     view::{ShardView, Views},
@@ -103,10 +104,13 @@ pub(super) struct Shared {
     pub(super) settings: Arc<KafkaSettings>,
     pub(super) status: KafkaStatus,
     pub(super) views: Views,
+    pub(super) orders: Orders,
     pub(super) client: reqwest::Client,
     pub(super) registry: Option<SchemaRegistry>,
     format: EventFormat,
     address: String,
+    /// What asks the group who owns a shard, once this replica is a member.
+    claim: Mutex<Option<Claim>>,
     /// One for each connection of the configuration: tokens follow their store, not a term.
     tokens: Mutex<BTreeMap<u32, Arc<Tokens>>>,
 }
@@ -150,6 +154,8 @@ impl Stage {
             settings,
             status: KafkaStatus::default(),
             views: Views::default(),
+            orders: Orders::default(),
+            claim: Mutex::default(),
             client,
             registry,
             format,
@@ -272,6 +278,10 @@ impl Shared {
     pub(super) fn address(&self) -> String {
         self.address.clone()
     }
+
+    pub(super) fn claim(&self) -> Option<Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Waits for good topics, joins the group, and follows the group's word on who owns what.
@@ -281,6 +291,7 @@ async fn supervise(shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) -> 
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
     }
     let (ownership, mut events) = Ownership::join(&shared.settings, &shared.status)?;
+    *shared.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(ownership.claim());
     shared.views.joined();
     let mut shards =
         Shards { shared: Arc::clone(&shared), claim: ownership.claim(), orders: BTreeMap::new(), turns: BTreeMap::new() };
@@ -419,6 +430,10 @@ async fn own(shared: &Shared, shard: u32, claim: Claim, mut orders: watch::Recei
         let began = clock::mono();
         let held = match driver::term(shared, shard, claim.clone(), orders.clone()).await {
             driver::TermEnd::Over => return,
+            driver::TermEnd::Again => {
+                tracing::info!(shard, "the term ended in order, for what was ordered; the next one begins");
+                continue;
+            }
             driver::TermEnd::Failed(fault) => {
                 let problem = fault.to_string();
                 tracing::warn!(shard, "the term ended and begins again: {problem}");

@@ -77,6 +77,8 @@ named! {
         NamesNotEchoed = "names_not_echoed",
         /// The members that a list had before were read.
         ExistingMembersRead = "existing_members_read",
+        /// They became ours.
+        ExistingMembersAdopted = "existing_members_adopted",
         /// Changes were parked while they waited.
         Parked = "parked",
         /// The day's calls were spent.
@@ -113,6 +115,12 @@ named! {
         PartitionAdded = "partition_added",
         /// A partition that the source gained was not read before older ones were settled.
         PartitionWaited = "partition_waited",
+        /// Removals waited for approval.
+        RemovalsBraked = "removals_braked",
+        /// An export was paused, or went on.
+        OrderTaken = "order_taken",
+        /// The first run of an export was asked for, and the term ended for it.
+        FirstRunAskedFor = "first_run_asked_for",
         /// A record that cannot be decoded, or an address that cannot be sent, became a dead letter.
         DeadLettered = "dead_lettered",
     }
@@ -161,6 +169,7 @@ impl Reached {
             Event::ContactsDeleted { .. } => self.mark(Sometimes::ContactDeleted),
             Event::NamesNotEchoed { .. } => self.mark(Sometimes::NamesNotEchoed),
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),
+            Event::ExistingMembersAdopted { .. } => self.mark(Sometimes::ExistingMembersAdopted),
             Event::Parked { .. } => self.mark(Sometimes::Parked),
             Event::RowsRefused { .. } => self.mark(Sometimes::RowRefused),
             Event::SearchSpent { .. } => self.mark(Sometimes::SearchSpent),
@@ -187,6 +196,7 @@ impl Reached {
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
             Event::Held { reason: HoldReason::QuotaSpentByOthers, .. } => self.mark(Sometimes::QuotaDeniedByVendor),
             Event::Held { reason: HoldReason::TokenDead, .. } => self.mark(Sometimes::TokenDead),
+            Event::RemovalsBraked { .. } => self.mark(Sometimes::RemovalsBraked),
             Event::PartitionsWait { .. } => self.mark(Sometimes::PartitionWaited),
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),
             Event::BatchCut { .. }
@@ -204,6 +214,7 @@ impl Reached {
             | Event::GhostSeen { .. }
             | Event::GhostEnded { .. }
             | Event::BackfillBegan { .. }
+            | Event::Ordered { .. }
             | Event::MoveBegan { .. }
             | Event::Committed { .. } => {}
         }

@@ -298,6 +298,8 @@ fn export(rng: &mut Rng, index: usize, connections: usize) -> Export {
         removal_strategies,
         profiles_per_hour_max: (rng.u32(..8) != 0).then_some(1_000_000),
         weight: 1,
+        adopts_existing: false,
+        removal_brake: None,
         starts_at_once: true,
     }
 }

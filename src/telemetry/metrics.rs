@@ -31,6 +31,7 @@ pub struct Telemetry {
     pub(super) suppressed_contacts: IntGaugeVec,
     pub(super) suppressed_adds: IntGaugeVec,
     pub(super) search_spent: IntGaugeVec,
+    pub(super) removals_held_back: IntGaugeVec,
     pub(super) batches: IntCounterVec,
     pub(super) batch_rows: HistogramVec,
     pub(super) batches_found: IntCounter,
@@ -159,6 +160,11 @@ impl Telemetry {
             search_spent: make.counts(
                 "listkeeper_rows_search_spent",
                 "Rows that are kept and not sent again: some were refused, and the search for which is spent",
+                &["export"],
+            ),
+            removals_held_back: make.counts(
+                "listkeeper_removals_held_back",
+                "Removals that wait for the operator, because their export is paused or the removal brake holds it",
                 &["export"],
             ),
             refused: make.counters("listkeeper_rows_refused_total", "Rows that the vendor refused for good", &["export"]),
@@ -341,6 +347,7 @@ impl Telemetry {
             &self.suppressed_contacts,
             &self.suppressed_adds,
             &self.search_spent,
+            &self.removals_held_back,
             &self.profiles_last_hour,
             &self.profiles_per_hour_max,
             &self.activities_open,

@@ -208,6 +208,14 @@ impl Telemetry {
                 let name = catalog.export(*export).name.as_str();
                 tracing::info!(export = name, contacts, "the members that the list had before were read: they are never removed");
             }
+            Event::ExistingMembersAdopted { export, contacts } => {
+                let name = catalog.export(*export).name.as_str();
+                tracing::info!(
+                    export = name,
+                    contacts,
+                    "the members that the list had before are ours: who is in no segment leaves"
+                );
+            }
             Event::NamesNotEchoed { connection } => {
                 let connection = catalog.connection(*connection).name.as_str();
                 tracing::warn!(connection, "the vendor does not give file names back: an import without an answer is repeated");
@@ -218,6 +226,13 @@ impl Telemetry {
             Event::GhostEnded { name: batch, export, contacts } => {
                 self.ghosts.inc();
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
+            }
+            Event::RemovalsBraked { export, braked } => {
+                let export = name(export);
+                tracing::warn!(export, "{braked}: look at the segments, then `listkeeper export approve {export}`");
+            }
+            Event::Ordered { export, action } => {
+                tracing::info!(export = name(export), order = action.as_str(), "ordered by the operator, and in the state");
             }
             Event::Held { who, reason, until } => {
                 let (holder, name) = holder(shard, *who, catalog);
@@ -317,6 +332,7 @@ impl Telemetry {
                 (&self.in_flight, export.in_flight),
                 (&self.suppressed_adds, export.suppressed),
                 (&self.search_spent, export.search_spent),
+                (&self.removals_held_back, export.removals_held_back),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {
                 gauge.with_label_values(&label).set(number(count));
@@ -472,6 +488,8 @@ mod tests {
                 removal_strategies: vec![RemovalStrategy::Scan],
                 profiles_per_hour_max: None,
                 weight: 1,
+                adopts_existing: false,
+                removal_brake: None,
                 starts_at_once: true,
             }],
             fields: vec!["email".into()],

@@ -59,6 +59,8 @@ fn catalog() -> Catalog {
             removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
             profiles_per_hour_max: None,
             weight: 1,
+            adopts_existing: false,
+            removal_brake: None,
             starts_at_once: true,
         }],
         fields: vec!["profile.email".into()],

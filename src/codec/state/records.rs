@@ -5,8 +5,8 @@ use crate::model::{
     position::{NextOffset, PartitionId, Position},
     row::Row,
     state::{
-        Applied, BatchChunk, BatchContact, ConnectionRecord, ExportRecord, Growth, Header, LedgerRecord, MemberCut,
-        PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        Applied, BatchChunk, BatchContact, ConnectionRecord, ControlRecord, ExportRecord, Growth, Header, LedgerRecord,
+        MemberCut, PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
         SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
@@ -255,22 +255,42 @@ pub(super) fn read_ledger(reader: &mut Reader<'_>) -> Read<LedgerRecord> {
     Ok(LedgerRecord { day: UtcDay(reader.long()?), calls: reader.number()?, calls_next_day: reader.number()? })
 }
 
+fn write_minutes(out: &mut Vec<u8>, minutes: &[(i64, u64)]) {
+    write_array(out, minutes, |out, (minute, count)| {
+        write_long(out, *minute);
+        write_long(out, i64::try_from(*count).unwrap_or(i64::MAX));
+    });
+}
+
+fn read_minutes(reader: &mut Reader<'_>) -> Read<Vec<(i64, u64)>> {
+    reader.array(|reader| Ok((reader.long()?, reader.number()?)))
+}
+
 pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
     write_option(out, export.list.as_ref(), |out, list| write_id(out, *list));
-    write_array(out, &export.rows_by_minute, |out, (minute, rows)| {
-        write_long(out, *minute);
-        write_long(out, i64::try_from(*rows).unwrap_or(i64::MAX));
-    });
+    write_minutes(out, &export.rows_by_minute);
     write_flag(out, export.existing_read);
     write_option(out, export.existing_from.as_ref(), |out, at| write_long(out, at.0));
+    write_option(out, export.control.started_at.as_ref(), |out, at| write_long(out, at.0));
+    write_flag(out, export.control.paused);
+    write_long(out, i64::try_from(export.control.approved_removals).unwrap_or(i64::MAX));
+    write_minutes(out, &export.removed_by_minute);
+    write_flag(out, export.existing_adopted);
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
     Ok(ExportRecord {
         list: reader.option(Reader::id)?,
-        rows_by_minute: reader.array(|reader| Ok((reader.long()?, reader.number()?)))?,
+        rows_by_minute: read_minutes(reader)?,
         existing_read: reader.appended(Reader::flag)?,
         existing_from: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
+        control: ControlRecord {
+            started_at: reader.appended(|reader| reader.option(|reader| Ok(UnixMillis(reader.long()?))))?,
+            paused: reader.appended(Reader::flag)?,
+            approved_removals: reader.appended(Reader::number)?,
+        },
+        removed_by_minute: reader.appended(read_minutes)?,
+        existing_adopted: reader.appended(Reader::flag)?,
     })
 }
 

@@ -1,7 +1,10 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
+mod adopted;
 mod backfill;
+mod brake;
 mod calls;
+mod control;
 mod erasure;
 mod existing;
 mod ghosts;
@@ -28,6 +31,7 @@ use crate::model::{
         Application, ApplicationId, Backfill, Catalog, ClientIdHash, Connection, ConnectionId, Consent, Export, FieldId, ListRef,
         Mapping, NoAddress, OnErasure, OnExit, RemovalStrategy, Timing,
     },
+    control::ControlOutcome,
     dead_letter::DeadLetter,
     event::{ChangeKind, RecordContent, SegmentEvent, SourceRecord},
     position::{NextOffset, PartitionId, Position},
@@ -78,6 +82,8 @@ fn catalog() -> Catalog {
             on_exit: OnExit::Remove,
             backfill: Backfill::FromSource,
             removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+            adopts_existing: false,
+            removal_brake: None,
             profiles_per_hour_max: Some(1_000_000),
             weight: 1,
             starts_at_once: true,
@@ -109,6 +115,7 @@ struct Stage {
     /// Activities show their file's name.
     echoes_names: bool,
     drained: bool,
+    controlled: Vec<ControlOutcome>,
     /// The offsets that were committed last, and what the reader was told to go on with.
     committed: Vec<NextOffset>,
     resumed: Vec<PartitionId>,
@@ -163,6 +170,7 @@ impl Stage {
             reads_suppressed: false,
             echoes_names: true,
             drained: false,
+            controlled: Vec::new(),
             committed: Vec::new(),
             resumed: Vec::new(),
         };
@@ -191,6 +199,7 @@ impl Stage {
                     let input = Input::TokenRead { refresh: read.refresh, connection: read.connection, token };
                     self.engine.handle_input(self.now, input);
                 }
+                Output::Controlled { outcome, .. } => self.controlled.push(outcome),
                 Output::Drained => self.drained = true,
                 Output::Event(event) => self.events.push(event),
                 Output::Pause { .. } => {}

@@ -114,18 +114,18 @@ fn reasons_of(shard: &ShardView, reasons: &mut Vec<Reason>) {
         reasons.push(Reason { who: who.clone(), reason: "beginning", explain, stops: false });
     }
     let view = &shard.snapshot;
-    let mut held = |who: String, reason: Option<HoldReason>| {
+    let mut held = |who: String, reason: Option<HoldReason>, explain: Option<String>| {
         if let Some(reason) = reason {
-            let explain = reason.explain().to_owned();
-            // What the operator has not started yet is not stuck.
-            let stops = reason != HoldReason::NotStarted;
+            let explain = explain.unwrap_or_else(|| reason.explain().to_owned());
+            // What the operator has not started, or has paused, is not stuck.
+            let stops = !matches!(reason, HoldReason::NotStarted | HoldReason::Paused);
             reasons.push(Reason { who, reason: reason.as_str(), explain, stops });
         }
     };
-    held(who.clone(), view.held);
-    view.applications.iter().for_each(|one| held(format!("application {}", one.name), one.held));
-    view.connections.iter().for_each(|one| held(format!("connection {}", one.name), one.held));
-    view.exports.iter().for_each(|one| held(format!("export {}", one.name), one.held));
+    held(who.clone(), view.held, None);
+    view.applications.iter().for_each(|one| held(format!("application {}", one.name), one.held, None));
+    view.connections.iter().for_each(|one| held(format!("connection {}", one.name), one.held, None));
+    view.exports.iter().for_each(|one| held(format!("export {}", one.name), one.held, one.explain()));
     if let Some(ms) = view.calls_begin_in_ms {
         reasons.push(Reason { who: who.clone(), reason: "owner_died", explain: waits_for_the_dead(ms), stops: false });
     }

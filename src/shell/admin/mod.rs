@@ -4,18 +4,19 @@
 //! whether work is moving and, if not, why and what to do. A dead token or a spent day makes a replica neither dead nor
 //! unready: another one could do no more.
 
+mod exports;
 mod health;
 
 pub(super) use self::health::waits_for_the_dead;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tokio::net::TcpListener;
 
@@ -25,7 +26,8 @@ use super::{clock, stage::Shared};
 
 /// What whoever comes without a path is told.
 const PATHS: &str = "Listkeeper\n\n  /health   is work moving, and if not, why and what to do\n  /metrics  for Prometheus\n  \
-    /readyz   a member of the group, as owner or standby\n  /livez    the process answers\n";
+    /readyz   a member of the group, as owner or standby\n  /livez    the process answers\n  \
+    /exports  what each export does; POST /exports/NAME/run, pause, resume or approve\n";
 
 /// Serves until its task is ended.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<()> {
@@ -35,8 +37,11 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io
         .route("/readyz", get(readyz))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
+        .route("/exports", get(exports::list))
+        .route("/exports/{name}", get(exports::show))
+        .route("/exports/{name}/{order}", post(exports::order))
         .with_state(shared);
-    axum::serve(listener, routes).await
+    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {

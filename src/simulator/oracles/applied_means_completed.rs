@@ -1,4 +1,5 @@
-//! [`Promise::AppliedMeansCompleted`]: what the state calls applied was in an import that completed.
+//! [`Promise::AppliedMeansCompleted`]: what the state calls applied was in an import that completed, or on the list before and
+//! adopted.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,7 @@ use crate::model::{
     activity::ActivityState,
     batch::Operation,
     hash::text_hash,
-    state::{ROW_LEFT, ROW_UNKNOWN, StateKey, StateValue},
+    state::{ROW_ADOPTED, ROW_LEFT, ROW_UNKNOWN, StateKey, StateValue},
 };
 use crate::simulator::constant_contact::Applied;
 
@@ -42,11 +43,13 @@ impl AppliedMeansCompleted {
             let (StateKey::Member { export, profile }, Some(StateValue::Member(cut))) = (&change.key, &change.value) else {
                 continue;
             };
-            let Some(export) = sight.catalog.exports.iter().find(|known| known.name == *export) else { continue };
+            let Some(index) = sight.catalog.exports.iter().position(|known| known.name == *export) else { continue };
+            let export = &sight.catalog.exports[index];
             // Of the others the state does not say that they are on the list.
             for applied in cut.applied.iter().filter(|applied| ![ROW_LEFT, ROW_UNKNOWN].contains(&applied.row_hash)) {
                 let imported = (usize::from(export.connection.0), applied.list, text_hash(&applied.address));
-                if !self.imported.contains(&imported) {
+                let adopted = applied.row_hash == ROW_ADOPTED && sight.was_there_before(index, &applied.address);
+                if !adopted && !self.imported.contains(&imported) {
                     let detail =
                         format!("{profile} in {} is recorded as applied, and no import of it has completed", export.name);
                     return Err((Promise::AppliedMeansCompleted, detail));

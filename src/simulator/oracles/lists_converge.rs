@@ -106,7 +106,9 @@ fn list(
     let mut wanted: BTreeSet<Text> = last.filter_map(|wish| wish.wanted_for(segments)).cloned().collect();
     // What the vendor refuses is dead-lettered.
     wanted.retain(|address| sight.takes(index, address));
-    wanted.extend(foreign.map(|contact| contact.address.clone()));
+    // Who was adopted leaves like anybody who is in no segment.
+    let leave = export.adopts_existing && is_now && export.on_exit == OnExit::Remove;
+    wanted.extend(foreign.filter(|_| !leave).map(|contact| contact.address.clone()));
     // Of these nobody knows whether the vendor took them: it refused others beside them without a word which.
     let spent = |address: &Text| state.is_search_spent(&export.name, address) && sight.refuses_some(index);
     let missing = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address) && !spent(address));

@@ -87,6 +87,11 @@ impl Sight<'_> {
         account.iter().any(|planted| planted.export == Some(export) && planted.address == *address)
     }
 
+    /// The same, of an export that adopts such members.
+    fn was_there_before(&self, export: usize, address: &Text) -> bool {
+        self.catalog.exports[export].adopts_existing && self.was_there(export, address)
+    }
+
     /// Whether the vendor takes an address at all: how long one may be is documented in two ways.
     fn takes(&self, export: usize, address: &Text) -> bool {
         address.len() <= self.vendor(export).address_bytes_max()

@@ -40,6 +40,8 @@ pub(super) fn catalog(scenario: &Scenario) -> Catalog {
     catalog.fields = vec!["profile.email".into()];
     for (index, export) in catalog.exports.iter_mut().enumerate() {
         export.starts_at_once = true;
+        // Nobody is there to approve of what is planned.
+        export.removal_brake = None;
         export.segments.truncate(1);
         export.list = ListRef::Id(list_of(index));
         export.on_exit = OnExit::Remove;
@@ -69,6 +71,8 @@ fn made_up(scenario: &Scenario) -> Catalog {
         on_exit: OnExit::Remove,
         backfill: Backfill::None,
         removal_strategies: vec![RemovalStrategy::LookUp, RemovalStrategy::Scan],
+        adopts_existing: false,
+        removal_brake: None,
         profiles_per_hour_max: scenario.profiles_per_hour_max,
         weight: if index == 0 { scenario.first_weight } else { 1 },
         starts_at_once: true,

@@ -294,7 +294,7 @@ impl Run {
                 Output::Pause { .. } => self.paused = true,
                 Output::Resume { .. } => self.paused = false,
                 Output::Event(event) => self.note(&event),
-                Output::Drained => {}
+                Output::Controlled { .. } | Output::Drained => {}
             }
         }
     }

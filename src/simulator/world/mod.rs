@@ -2,11 +2,13 @@
 //! a vendor that never does.
 //!
 //! `group` says which process owns the shard, `process` performs what an engine asks for, `transactions` is the way to
-//! Kafka, `delivery` the way to the vendor, `tokens` the token stores, `accounts` what stands in the accounts at first.
+//! Kafka, `delivery` the way to the vendor, `tokens` the token stores, `accounts` what stands in the accounts at first,
+//! `operator` what is ordered.
 
 mod accounts;
 mod delivery;
 mod group;
+mod operator;
 mod process;
 mod tokens;
 mod transactions;
@@ -23,8 +25,10 @@ use crate::engine::{
     output::{CallId, CommitId, ReadToken},
 };
 use crate::model::{
+    Text,
     call::Outcome,
     catalog::{Catalog, ConnectionId, ListRef},
+    control::ControlAction,
     position::{NextOffset, PartitionId},
     time::{DAY_MS, Mono, Now, UnixMillis},
 };
@@ -44,6 +48,7 @@ use super::{
 
 use self::{
     group::Group,
+    operator::Operator,
     process::Process,
     tokens::{StoredToken, Tokens},
     transactions::Landing,
@@ -140,6 +145,14 @@ enum Happening {
     /// A process whose configuration is not the newest is started anew.
     Renews(usize),
     Heal,
+    /// Somebody orders something of an export.
+    Orders(Text, ControlAction),
+    /// The operator looks for what waits for an order.
+    OperatorLooks,
+    /// A term is to end in order, for an order that the next one begins with.
+    Anew {
+        term: u32,
+    },
 }
 
 impl Happening {
@@ -155,7 +168,8 @@ impl Happening {
             | Self::TokenAnswers { term, .. }
             | Self::Confirmed { term, .. }
             | Self::Fails { term }
-            | Self::DrainEnds { term } => Some(*term),
+            | Self::DrainEnds { term }
+            | Self::Anew { term } => Some(*term),
             Self::Lands { term, landing } => (!landing.asked).then_some(*term),
             Self::Leaves(parcel) => Some(parcel.term),
             Self::Arrival(_)
@@ -174,6 +188,8 @@ impl Happening {
             | Self::ClockJumps
             | Self::Configured(_)
             | Self::Renews(_)
+            | Self::Orders(..)
+            | Self::OperatorLooks
             | Self::Heal => None,
         }
     }
@@ -212,6 +228,7 @@ pub struct World {
     at_this_instant: u32,
     processes: Vec<Process>,
     group: Group,
+    operator: Operator,
     terms: u32,
     on_the_way: u64,
     records_to_come: usize,
@@ -232,6 +249,7 @@ impl World {
         let faults = Faults::draw(&mut rng);
         let mut catalog = scenario.catalog.clone();
         let (vendors, other_lists) = accounts::vendors(&mut rng, &scenario, &mut catalog);
+        let operator = Operator::draw(seed, &scenario, &mut catalog);
         let catalog = Arc::new(catalog);
         let mut configurations: Vec<_> =
             scenario.changes.iter().map(|change| Arc::new(change.of(&catalog, &other_lists))).collect();
@@ -251,6 +269,7 @@ impl World {
             tokens: Tokens::draw(&mut rng, catalog.connections.len()),
             reached: Reached::default(),
             group: Group::draw(&mut rng),
+            operator,
             processes,
             catalog,
             vendors,
@@ -360,6 +379,7 @@ impl World {
                 }
             }
         }
+        self.plan_orders(heal_ms);
         self.at(heal_ms, Happening::Heal);
     }
 
@@ -408,6 +428,7 @@ impl World {
             && self.broker.is_caught_up()
             && self.broker.ends().iter().all(|end| term.reader.get(&end.partition).is_some_and(|at| *at >= end.offset))
             && term.engine.is_quiet()
+            && self.operator_rests(term.id)
     }
 
     /// How long everything that is left may take: the calls that it needs over those of a day, begun after the midnight
@@ -548,6 +569,9 @@ impl World {
             (Happening::ClockJumps, _) => self.clock_jumps(),
             (Happening::Configured(index), _) => self.configured(index),
             (Happening::Renews(process), _) => self.renews(process),
+            (Happening::Orders(export, action), _) => self.orders(&export, action),
+            (Happening::OperatorLooks, _) => self.operator_looks(),
+            (Happening::Anew { .. }, Some(process)) => self.drains(process),
             (Happening::Heal, _) => {
                 self.trace.line(self.now_ms, format_args!("nothing goes wrong any more"));
                 self.healed = true;
@@ -564,7 +588,8 @@ impl World {
                 | Happening::TokenAnswers { .. }
                 | Happening::Confirmed { .. }
                 | Happening::Fails { .. }
-                | Happening::DrainEnds { .. },
+                | Happening::DrainEnds { .. }
+                | Happening::Anew { .. },
                 None,
             ) => {}
         }

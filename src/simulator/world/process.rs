@@ -183,6 +183,7 @@ impl World {
                 self.trace.line(self.now_ms, format_args!("    {text}"));
                 self.judge(verdict);
             }
+            Output::Controlled { outcome, .. } => self.controlled(term, outcome),
             Output::Drained => {}
         }
     }
@@ -249,7 +250,7 @@ impl World {
         }
     }
 
-    fn drains(&mut self, process: usize) {
+    pub(super) fn drains(&mut self, process: usize) {
         let Some(term) = self.processes[process].current() else { return };
         self.processes[process].stopping = true;
         let wait_ms = self.catalog.timing.drain_ms;
