@@ -173,12 +173,13 @@ impl<'a> Round<'a> {
     fn write_configuration(&self, number: usize) {
         let (group, topic, folder, park) = (&self.group, &self.topic, self.folder.display(), self.plan.park_after_seconds);
         let (slot, way, registry) = (&self.slots[number], &self.rig.ways[number], self.rig.registry.url());
+        // Forms that follow one another take most of a list off it, and nobody is there to approve of that.
         let exports: String = FORMS[slot.form]
             .iter()
             .map(|(name, list, segments)| {
                 format!(
                     "  {name}: {{ connection: news, list: {{ name: {list}, create: true }}, segments: [{}], starts: at_once,\n    \
-                     fields: {{ email: profile.email, first_name: profile.first_name }} }}\n",
+                     fields: {{ email: profile.email, first_name: profile.first_name }}, removals: {{ hold_above_percent: 100 }} }}\n",
                     segments.join(", ")
                 )
             })
