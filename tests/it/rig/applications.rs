@@ -75,10 +75,12 @@ pub fn sections(applications: &[Application], folder: &Path) -> String {
              token_store: {{ {token}: {folder}/{client_id}.token }}\n    \
              privacy_consent: {{ accepted_by: ana, accepted_at: \"2026-11-20T09:00:00Z\", text: v1 }}\n"
         ));
+        // Configurations that follow one another take most of a list off it, and nobody is there to approve of that.
         for (name, list, segments) in served {
             exports.push_str(&format!(
                 "  {name}-{number}: {{ connection: news-{number}, list: {{ name: {list}, create: true }}, \
-                 segments: [{}], starts: at_once,\n    fields: {{ email: profile.email, first_name: profile.first_name }} }}\n",
+                 segments: [{}], starts: at_once,\n    fields: {{ email: profile.email, first_name: profile.first_name }}, \
+                 removals: {{ hold_above_percent: 100 }} }}\n",
                 segments.join(", ")
             ));
         }
