@@ -249,8 +249,10 @@ impl Engine {
             self.application_mut(application).overhead.plan(more);
         }
         let opened_at = self.vendor_now(application, now);
+        let hour_now = self.hour_now(application, now);
+        let counted_at = if cut.round.is_some() { self.staged_at(connection, hour_now, u64::from(rows)) } else { hour_now };
         let state = self.export_mut(cut.export);
-        state.hourly.add(opened_at, u64::from(rows));
+        state.hourly.add(hour_now, counted_at, u64::from(rows));
         state.record_due = true;
         self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
         let mut batch = Batch {
@@ -267,7 +269,7 @@ impl Engine {
             deletes: cut.deletes,
             stage: if planted(Bug::SentBeforeCommit) { Stage::Ready } else { Stage::Opening },
             opened_at,
-            counted_at: opened_at,
+            counted_at,
             reason: cut.reason,
             not_before: Mono(0),
             restored: false,

@@ -296,6 +296,8 @@ impl Engine {
                     quota: Quota::new(per_day, ledger, now.wall),
                     price: super::price::Price::default(),
                     overhead: super::price::Overhead::default(),
+                    hour_clock: None,
+                    pours: false,
                     unsent: 0,
                     owed: 0,
                     promised: 0,

@@ -131,7 +131,7 @@ impl Engine {
         let state = self.export_mut(id);
         let approved = state.control.approved_removals.min(rows);
         state.control.approved_removals -= approved;
-        state.brake.removed.add(at, rows - approved);
+        state.brake.removed.add(at, at, rows - approved);
         state.record_due = true;
     }
 

@@ -130,6 +130,8 @@ impl Engine {
     pub(super) fn expire(&mut self, now: Now) {
         for application in &mut self.applications {
             application.quota.roll(now.mono);
+            let clock = application.quota.vendor_time(now.mono).map(|(earliest, _)| (earliest, now.mono));
+            application.hour_clock = application.hour_clock.or(clock);
             if let Some((reason, until)) = application.held
                 && until <= now.mono
             {
@@ -218,15 +220,11 @@ impl Engine {
                     continue;
                 }
             }
-            if !self.round_may_leave(now, number) {
+            if !self.round_may_leave(now, number) || !self.hour_has_room(now, number) {
                 continue;
             }
             let Some(permit) = self.permit(now, connection, LANE_CALLS) else { continue };
-            let vendor_now = self.vendor_now(self.export(export).application, now);
-            let Some(batch) = self.batches.get_mut(&number) else { continue };
-            // Its rows move now, whenever it was cut.
-            let (rows, counted_at) = (batch.rows.len() as u64, std::mem::replace(&mut batch.counted_at, vendor_now));
-            self.exports[usize::from(export.0)].hourly.count_again(counted_at, vendor_now, rows);
+            self.count_rows(now, number);
             let Some(batch) = self.batches.get(&number) else { continue };
             let request = match (&batch.import, &batch.round) {
                 (_, Some(round)) => self.round_request(batch, round),

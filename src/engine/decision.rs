@@ -36,6 +36,8 @@ pub enum Standing {
     Goes,
     /// A call is worth more elsewhere.
     Price,
+    /// The export has moved nearly as many profiles in the last hour as it may: too few more are worth no call.
+    Hour,
     /// The vendor works on the account's activities one after the other: more of them would only wait there.
     Vendor,
 }
@@ -73,6 +75,7 @@ impl Engine {
                     _ if self.connections[usize::from(state.connection.0)].gated => Standing::Vendor,
                     Verdict::Goes(..) => Standing::Goes,
                     Verdict::Waits(_) => Standing::Price,
+                    Verdict::Full(_) => Standing::Hour,
                     Verdict::Empty => return None,
                 };
                 let (seconds, saved) = (grouped(waiting_seconds), grouped(price * calls));
@@ -82,6 +85,9 @@ impl Engine {
                     Standing::Price => format!(
                         "a call costs {} waiting-seconds: {waited}, and sending them takes {calls:.0} of them, so they wait for {saved} s",
                         grouped(price)
+                    ),
+                    Standing::Hour => format!(
+                        "{waited}: the export has moved nearly as many profiles in the last hour as it may, so they wait for more room"
                     ),
                     Standing::Vendor => format!(
                         "{waited}: the vendor works on this account's activities one after the other, so they wait until what runs is done"

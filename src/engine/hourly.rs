@@ -1,35 +1,45 @@
 //! Rows of one export in the last 60 minutes, by when they were sent: an export moves at most so many profiles an hour.
+//!
+//! What is decided already counts from when it will be sent. A round of removals moves its contacts when their import has
+//! completed, half a minute after it was cut: were they counted from then on, each would take its place for that half
+//! minute longer than an hour, and an export that changes nearly as fast as the ceiling allows would never catch up.
 
 use std::collections::VecDeque;
 
 use crate::model::time::UnixMillis;
 
-/// The window, in seconds: an hour, and what is lost by counting whole ones.
-const WINDOW_S: i64 = 3_601;
+/// Rows are counted in steps of this length.
+const STEP_MS: i64 = 100;
+/// The window, in steps: an hour, what is lost by counting whole steps, and by which one way to the vendor differs from another.
+const WINDOW: i64 = 36_004;
+const STEPS_OF_MINUTE: i64 = 60_000 / STEP_MS;
 
-/// Rows by second of the vendor's clock, those of the last 60 minutes.
+/// Rows by step of a clock that never jumps, those of the last 60 minutes and those that are to be sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HourlyRows {
-    by_second: VecDeque<(i64, u64)>,
+    /// Ascending; the last ones may lie ahead.
+    by_step: VecDeque<(i64, u64)>,
     sum: u64,
+    /// The latest step that was seen.
+    seen: i64,
 }
 
-const fn second_of(at: UnixMillis) -> i64 {
-    at.0.div_euclid(1_000)
+const fn step_of(at: UnixMillis) -> i64 {
+    at.0.div_euclid(STEP_MS)
 }
 
 impl HourlyRows {
-    /// What the state has, by minute: each row counts as one of its minute's last second.
+    /// What the state has, by minute: each row counts as one of its minute's last step.
     pub(super) fn restored(by_minute: &[(i64, u64)]) -> Self {
-        let by_second = by_minute.iter().map(|(minute, rows)| (minute * 60 + 59, *rows)).collect();
-        Self { by_second, sum: by_minute.iter().map(|(_, rows)| rows).sum() }
+        let by_step = by_minute.iter().map(|(minute, rows)| (minute * STEPS_OF_MINUTE + STEPS_OF_MINUTE - 1, *rows)).collect();
+        Self { by_step, sum: by_minute.iter().map(|(_, rows)| rows).sum(), seen: 0 }
     }
 
     /// For the state.
     pub(super) fn by_minute(&self) -> Vec<(i64, u64)> {
         let mut minutes: Vec<(i64, u64)> = Vec::new();
-        for (second, rows) in &self.by_second {
-            let minute = second.div_euclid(60);
+        for (step, rows) in &self.by_step {
+            let minute = step.div_euclid(STEPS_OF_MINUTE);
             match minutes.last_mut() {
                 Some((last, sum)) if *last == minute => *sum += rows,
                 Some(_) | None => minutes.push((minute, *rows)),
@@ -40,57 +50,74 @@ impl HourlyRows {
 
     /// Forgets what lies outside the window.
     fn roll(&mut self, now: UnixMillis) {
-        while let Some((second, rows)) = self.by_second.front().copied()
-            && second <= second_of(now) - WINDOW_S
+        while let Some((step, rows)) = self.by_step.front().copied()
+            && step <= step_of(now) - WINDOW
         {
             self.sum -= rows;
-            self.by_second.pop_front();
+            self.by_step.pop_front();
         }
     }
 
-    /// Rows are sent.
-    pub(super) fn add(&mut self, now: UnixMillis, rows: u64) {
+    /// Rows are sent at `at`: now, or later.
+    pub(super) fn add(&mut self, now: UnixMillis, at: UnixMillis, rows: u64) {
         self.roll(now);
-        // A clock that was read more narrowly may show a little less than before.
-        let second = second_of(now).max(self.by_second.back().map_or(i64::MIN, |(second, _)| *second));
-        match self.by_second.back_mut() {
-            Some((last, sum)) if *last == second => *sum += rows,
-            Some(_) | None => self.by_second.push_back((second, rows)),
+        // The vendor's clock may show a little less than ours did before it was read.
+        self.seen = self.seen.max(step_of(now));
+        let step = step_of(at).max(self.seen);
+        let place = self.by_step.partition_point(|(before, _)| *before < step);
+        match self.by_step.get_mut(place) {
+            Some((same, sum)) if *same == step => *sum += rows,
+            Some(_) | None => self.by_step.insert(place, (step, rows)),
         }
         self.sum += rows;
     }
 
     /// Rows that were counted at `at` surely never reached the vendor.
     pub(super) fn give_back(&mut self, at: UnixMillis, rows: u64) {
-        let first = second_of(at);
-        if let Some((_, counted)) = self.by_second.iter_mut().find(|(second, counted)| *second >= first && *counted >= rows) {
+        let first = step_of(at);
+        if let Some((_, counted)) = self.by_step.iter_mut().find(|(step, counted)| *step >= first && *counted >= rows) {
             *counted -= rows;
             self.sum -= rows;
         }
     }
 
-    /// Rows that were counted at `before` are sent now.
-    pub(super) fn count_again(&mut self, before: UnixMillis, now: UnixMillis, rows: u64) {
+    /// Rows that were counted at `before` are sent at `at` instead.
+    pub(super) fn count_again(&mut self, before: UnixMillis, now: UnixMillis, at: UnixMillis, rows: u64) {
         self.give_back(before, rows);
-        self.add(now, rows);
+        self.add(now, at, rows);
+    }
+
+    /// Rows of the 60 minutes that end with this step.
+    fn rows_until(&self, step: i64) -> u64 {
+        let old = self.by_step.iter().take_while(|(at, _)| *at <= step - WINDOW);
+        let ahead = self.by_step.iter().rev().take_while(|(at, _)| *at > step);
+        self.sum - old.chain(ahead).map(|(_, rows)| rows).sum::<u64>()
     }
 
     /// Rows of the last 60 minutes.
     pub(super) fn rows(&self, now: UnixMillis) -> u64 {
-        let old = self.by_second.iter().take_while(|(second, _)| *second <= second_of(now) - WINDOW_S);
-        self.sum - old.map(|(_, rows)| rows).sum::<u64>()
+        self.rows_until(step_of(now))
     }
 
-    /// Milliseconds until `rows` more fit below `max`; 0 when they do now. More than `max` wait for an empty hour.
+    /// The most rows in 60 minutes that something sent in this step would be part of, as far as is known.
+    fn rows_beside(&self, step: i64) -> u64 {
+        let ahead = self.by_step.iter().rev().map(|(at, _)| *at).take_while(|at| *at > step);
+        ahead.chain([step]).map(|end| self.rows_until(end)).max().unwrap_or(0)
+    }
+
+    /// How many rows may be sent at `at`, which is now or later, if `max` are allowed in 60 minutes.
+    pub(super) fn room(&self, at: UnixMillis, max: u64) -> u64 {
+        max.saturating_sub(self.rows_beside(step_of(at)))
+    }
+
+    /// Millisteps until `rows` more fit below `max`; 0 when they do now. More than `max` wait for an empty hour.
     pub(super) fn fits_in_ms(&self, now: UnixMillis, rows: u64, max: u64) -> u64 {
-        let mut counted = self.sum;
         let mut at = now;
-        for (second, old) in &self.by_second {
-            if counted.saturating_add(rows) <= max {
+        for (step, _) in &self.by_step {
+            if self.rows_beside(step_of(at)).saturating_add(rows) <= max {
                 break;
             }
-            counted -= old;
-            at = UnixMillis((second + WINDOW_S) * 1_000).max(at);
+            at = UnixMillis((step + WINDOW) * STEP_MS).max(at);
         }
         at.since_ms(now)
     }
@@ -99,6 +126,7 @@ impl HourlyRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BEGAN: UnixMillis = UnixMillis(1_795_478_400_000);
 
@@ -109,19 +137,19 @@ mod tests {
     #[test]
     fn rows_count_for_an_hour() {
         let mut rows = HourlyRows::default();
-        rows.add(after_s(0), 600);
-        rows.add(after_s(60), 300);
+        rows.add(after_s(0), after_s(0), 600);
+        rows.add(after_s(60), after_s(60), 300);
         assert_eq!((rows.rows(after_s(3_600)), rows.rows(after_s(3_601)), rows.rows(after_s(3_661))), (900, 300, 0));
         assert_eq!(rows.fits_in_ms(after_s(100), 100, 1_000), 0);
-        assert_eq!(rows.fits_in_ms(after_s(100), 101, 1_000), 3_501_000);
-        assert_eq!(rows.fits_in_ms(after_s(100), 1_000, 1_000), 3_561_000);
+        assert_eq!(rows.fits_in_ms(after_s(100), 101, 1_000), 3_500_400);
+        assert_eq!(rows.fits_in_ms(after_s(100), 1_000, 1_000), 3_560_400);
     }
 
     #[test]
     fn what_was_not_sent_is_given_back() {
         let mut rows = HourlyRows::default();
-        rows.add(after_s(0), 500);
-        rows.add(after_s(5), 300);
+        rows.add(after_s(0), after_s(0), 500);
+        rows.add(after_s(5), after_s(5), 300);
         rows.give_back(after_s(5), 300);
         assert_eq!(rows.rows(after_s(6)), 500);
         rows.give_back(after_s(9), 300);
@@ -131,10 +159,47 @@ mod tests {
     #[test]
     fn a_restart_forgets_no_row_and_keeps_none_for_longer_than_a_minute() {
         let mut rows = HourlyRows::default();
-        rows.add(after_s(30), 500);
-        rows.add(after_s(50), 100);
+        rows.add(after_s(30), after_s(30), 500);
+        rows.add(after_s(50), after_s(50), 100);
         let restored = HourlyRows::restored(&rows.by_minute());
         assert_eq!(restored.rows(after_s(3_630)), 600);
         assert_eq!(restored.rows(after_s(3_661)), 0);
+    }
+
+    #[test]
+    fn what_is_to_be_sent_counts_from_then() {
+        let mut rows = HourlyRows::default();
+        rows.add(after_s(0), after_s(0), 600);
+        rows.add(after_s(0), after_s(30), 300);
+        assert_eq!((rows.rows(after_s(0)), rows.rows(after_s(30)), rows.rows(after_s(3_601))), (600, 900, 300));
+        // An hour that holds the later ones as well has no more room, whenever within it something is sent.
+        assert_eq!((rows.room(after_s(0), 1_000), rows.room(after_s(31), 1_000)), (100, 100));
+        assert_eq!(rows.fits_in_ms(after_s(0), 101, 1_000), 3_600_400);
+        rows.count_again(after_s(30), after_s(40), after_s(40), 300);
+        assert_eq!((rows.rows(after_s(3_640)), rows.rows(after_s(3_641))), (300, 0));
+    }
+
+    proptest! {
+        /// Whatever is sent at once or later, as far as there is room: no hour holds more than is allowed.
+        #[test]
+        fn no_hour_holds_more_than_is_allowed(
+            sends in proptest::collection::vec((0i64..900, 0i64..60, 0u64..400), 1..60),
+        ) {
+            let mut rows = HourlyRows::default();
+            let (mut now, mut sent) = (0, Vec::new());
+            for (gap, later, wanted) in sends {
+                now += gap;
+                let at = now + later;
+                let count = wanted.min(rows.room(after_s(at), 1_000));
+                rows.add(after_s(now), after_s(at), count);
+                sent.push((at, count));
+                let waits_ms = i64::try_from(rows.fits_in_ms(after_s(now), 500, 1_000)).unwrap();
+                prop_assert!(rows.room(after_s(now).plus_ms(waits_ms), 1_000) >= 500);
+            }
+            for (end, _) in &sent {
+                let hour: u64 = sent.iter().filter(|(at, _)| *at <= *end && *at > *end - 3_600).map(|(_, count)| count).sum();
+                prop_assert!(hour <= 1_000, "{hour} in the hour until {end}");
+            }
+        }
     }
 }

@@ -50,7 +50,7 @@ pub const LANE_CALLS: u32 = 100;
 pub const PROTECTED_BUCKET: usize = 10_000;
 /// A change waits at least this long for others that go with it.
 pub const LINGER_MIN_MS: u64 = 1_000;
-/// And this long while so many come that a batch is soon full,
+/// And this long while so many come, to all lists of its key, that it would be sent in parts,
 pub const LINGER_POURING_MS: u64 = 10_000;
 /// which is from here on, in changes of a second.
 pub const POURING_PER_SECOND: u32 = 4_000;
@@ -61,7 +61,7 @@ pub const UNSENT_SECONDS: u32 = 2;
 /// How often in a mean time between two calls an account's activities are read at the latest.
 pub const CONFIRM_CALLS: u64 = 20;
 /// They are read at the latest this long after they should have ended.
-pub const CONFIRM_MAX_MS: u64 = 900_000;
+pub const CONFIRM_MAX_MS: u64 = 1_100_000;
 /// Activities that should end within so much time of one another are read together,
 pub const TOGETHER_MS: u64 = 2_000;
 /// but the first of them no later than this.
@@ -102,8 +102,9 @@ pub const SUPPRESSED_MAX: usize = 2_000_000;
 
 /// The same for staging lists, whose contacts nobody asked to import.
 pub const STAGING_FRESH_MS: u64 = 300_000;
-/// Staging lists that a connection has before the counts of those it has are read, which frees them.
-pub const STAGING_LISTS_USUAL: usize = 16;
+/// Staging lists that a connection has at most before the counts of those it has are read, which frees them: to make one
+/// costs a call, and a reading costs one for as many rounds as there are lists.
+pub const STAGING_LISTS_USUAL: usize = 32;
 /// And that it has at most.
 pub const STAGING_LISTS_MAX: usize = 50;
 /// Where the vendor makes no more lists, it is asked again after this long.

@@ -159,6 +159,10 @@ struct ApplicationState {
     price: price::Price,
     /// Calls beyond those that flushes were planned with.
     overhead: price::Overhead,
+    /// What the vendor's clock showed when this term first read it.
+    hour_clock: Option<(UnixMillis, Mono)>,
+    /// So many changes come just now that nobody knows yet which groups are large.
+    pours: bool,
     /// Batches that are cut and not sent yet.
     unsent: u32,
     /// Calls that what was begun still needs to come to its end.
@@ -199,6 +203,8 @@ struct ConnectionState {
     activity_time: activity_time::ActivityTime,
     /// Nothing more is begun before what runs was read: one activity waits for another.
     gated: bool,
+    /// How often a round of removals is to be expected, at the price of a call.
+    rounds_per_second: f64,
 }
 
 type FenceHasher = std::hash::BuildHasherDefault<xxhash_rust::xxh3::Xxh3Default>;
@@ -249,6 +255,8 @@ struct ExportState {
     promised: u32,
     /// How often changes begin to wait: adds and updates, and removals.
     arrivals: [price::ArrivalRate; 2],
+    /// How long between two flushes of each, in seconds, at the price of a call.
+    usual_s: [f64; 2],
     cancelled: u32,
     record_due: bool,
     /// Members whose empty record is forgotten once the watermark has passed it.
@@ -421,6 +429,16 @@ impl Engine {
         state.and_then(|state| state.quota.vendor_time(now.mono)).map_or(now.wall, |(earliest, _)| earliest)
     }
 
+    /// The clock by which an hour's rows are counted: as the vendor's was when this term first read it, and on from there with
+    /// ours. That one is read to a second, and anew all the time.
+    fn hour_now(&self, application: ApplicationId, now: Now) -> UnixMillis {
+        let clock = self.applications.get(usize::from(application.0)).and_then(|state| state.hour_clock);
+        clock.map_or_else(
+            || self.vendor_now(application, now),
+            |(at, read)| at.plus_ms(i64::try_from(now.mono.since_ms(read)).unwrap_or(i64::MAX)),
+        )
+    }
+
     /// The watermarks: everything below them is settled.
     #[must_use]
     pub fn watermarks(&self) -> Vec<NextOffset> {
@@ -457,6 +475,7 @@ impl ConnectionState {
             open_rows: 0,
             activity_time: activity_time::ActivityTime::default(),
             gated: false,
+            rounds_per_second: 0.0,
         }
     }
 }
@@ -500,6 +519,7 @@ impl ExportState {
             rows_open: 0,
             promised: 0,
             arrivals: <[price::ArrivalRate; 2]>::default(),
+            usual_s: [f64::INFINITY; 2],
             cancelled: 0,
             record_due: false,
             leaving: BTreeSet::new(),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::model::{
-    batch::{CutReason, ImportRows, Operation},
-    catalog::{ApplicationId, ExportId},
+    batch::{CutReason, ImportRows, Operation, RoundStep},
+    catalog::{ApplicationId, ConnectionId, ExportId},
     hash::text_hash,
-    time::{Mono, Now},
+    time::{Mono, Now, UnixMillis},
     whole,
 };
 
@@ -23,11 +23,12 @@ use super::{
     event::{HoldReason, PauseReason},
     limits::{
         IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, LINGER_POURING_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX,
-        REMOVAL_IDS_MAX, UNSENT_SECONDS, count,
+        POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS, count,
     },
     membership::ContactSlot,
     price::{Demand, PRICE_AGAIN_MS, Price},
     removal::Finding,
+    rounds::Round,
 };
 
 /// One export's changes in one direction.
@@ -44,8 +45,29 @@ pub(super) enum Verdict {
     Goes(CutReason, f64),
     /// It waits until then, if nothing else comes.
     Waits(Mono),
+    /// It would go, but the hour's ceiling leaves room for too few of its changes: looked at again then.
+    Full(Mono),
     /// It has nothing to send.
     Empty,
+}
+
+/// The part of a group that the hour has room for.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    rows: usize,
+    of: usize,
+    /// How long the group's changes have waited.
+    oldest_s: f64,
+    mean_s: f64,
+}
+
+impl Part {
+    /// How long its changes have waited, added up, if they came evenly: it takes the oldest. Nothing counts as older than
+    /// `usual_s`.
+    fn waited_s(self, usual_s: f64) -> f64 {
+        let (oldest_s, mean_s, rows) = (self.oldest_s.min(usual_s), self.mean_s.min(usual_s), self.rows as f64);
+        rows * (oldest_s - (oldest_s - mean_s) * rows / self.of.max(1) as f64)
+    }
 }
 
 impl Engine {
@@ -55,6 +77,7 @@ impl Engine {
             return;
         }
         self.solve_prices(now);
+        self.look_at_pouring(now);
         self.look_at_open();
         let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
@@ -68,20 +91,35 @@ impl Engine {
         for export in may_cut {
             self.go_on_removing(now, export);
             let held = self.operator_hold(export).is_some();
+            let before = ready.len();
+            let mut full: Option<Mono> = None;
             for operation in [Operation::Import, Operation::Remove] {
                 if held && operation == Operation::Import {
                     continue;
                 }
                 let group = Group { export, operation };
-                if let Some((worth, reason)) = self.goes(now, group) {
-                    ready.push((worth, group, reason));
+                match self.judge(now, group) {
+                    Verdict::Goes(reason, worth) => ready.push((worth, group, reason)),
+                    Verdict::Waits(until) => self.wake_for_price(now, until),
+                    Verdict::Full(until) => full = Some(full.map_or(until, |other| other.min(until))),
+                    Verdict::Empty => {}
                 }
+            }
+            if let Some(until) = full.filter(|_| ready.len() == before) {
+                self.export_mut(export).held = Some((HoldReason::ProfilesPerHour, until));
+                self.wake_at(until);
             }
         }
         while let Some(best) = (0..ready.len()).max_by(|a, b| ready[*a].0.total_cmp(&ready[*b].0).then(b.cmp(a))) {
             let (_, group, reason) = ready[best];
             // Others may have taken what was left; what the day cannot pay for to its end is not begun.
-            if !self.may_cut(now, group.export) || !self.affords(now, group) {
+            if !self.may_cut(now, group.export) || self.goes(now, group).is_none() {
+                ready.swap_remove(best);
+                continue;
+            }
+            if !self.affords(now, group) {
+                let quota = &self.applications[usize::from(self.export(group.export).application.0)].quota;
+                self.wake_at(quota.more_at(now.mono).max(now.mono.plus_ms(1_000)));
                 ready.swap_remove(best);
                 continue;
             }
@@ -117,7 +155,7 @@ impl Engine {
                 continue;
             }
             let application = ApplicationId::at(index);
-            let mut demands = Vec::new();
+            let (mut demands, mut groups, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
             let mut each = 0.0;
             for export in self.export_ids() {
                 if self.export(export).application != application {
@@ -126,11 +164,19 @@ impl Engine {
                 let weight = f64::from(self.catalog.export(export).weight);
                 let calls = self.removal_calls_usual(now, export);
                 let state = self.export_mut(export);
+                let connection = state.connection;
                 let [adds, removals] = &mut state.arrivals;
-                demands.push(Demand { per_second: adds.per_second(now.mono), weight, calls: 1.0 });
+                let demand = Demand { per_second: adds.per_second(now.mono), weight, calls: 1.0 };
+                groups.push((export, 0, demand));
+                demands.push(demand);
                 let per_second = removals.per_second(now.mono);
                 match calls {
-                    Some(calls) => demands.push(Demand { per_second, weight, calls }),
+                    Some(calls) => {
+                        let demand = Demand { per_second, weight, calls };
+                        groups.push((export, 1, demand));
+                        rounds.push((connection, demand));
+                        demands.push(demand);
+                    }
                     // A look-up is one call for each change, whenever it is made.
                     None => each += per_second,
                 }
@@ -142,7 +188,30 @@ impl Engine {
                 let per_second = left * 1_000.0 / (quota.day_left_ms(now.mono).max(1_000) as f64);
                 (per_second - each).max(per_second / 2.0) * (1.0 - self.applications[index].overhead.share())
             });
-            self.applications[index].price = Price::solve(now.mono, &demands, budget);
+            let price = Price::solve(now.mono, &demands, budget);
+            for account in self.connection_ids().filter(|id| self.catalog.connection(*id).application == application) {
+                let own = rounds.iter().filter(|(connection, _)| *connection == account);
+                let per_second = own.map(|(_, demand)| price.flushes_per_second(demand)).sum();
+                self.connections[usize::from(account.0)].rounds_per_second = per_second;
+            }
+            for (export, direction, demand) in groups {
+                self.export_mut(export).usual_s[direction] = 1.0 / price.flushes_per_second(&demand);
+            }
+            self.applications[index].price = price;
+        }
+    }
+
+    /// Whether changes pour in, by key.
+    fn look_at_pouring(&mut self, now: Now) {
+        let mut in_a_second = vec![0_u32; self.applications.len()];
+        for export in &self.exports {
+            let count = export.arrivals.iter().map(|arrivals| arrivals.in_a_second(now.mono)).sum();
+            if let Some(sum) = in_a_second.get_mut(usize::from(export.application.0)) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        for (key, count) in self.applications.iter_mut().zip(in_a_second) {
+            key.pours = count >= POURING_PER_SECOND;
         }
     }
 
@@ -151,19 +220,29 @@ impl Engine {
         let key = &self.applications[usize::from(self.export(group.export).application.0)];
         let own = u32::try_from(whole(self.calls_of(now, group))).unwrap_or(u32::MAX).saturating_sub(1);
         let others = own.saturating_add(key.unsent + key.owed + key.promised);
-        key.quota.has_left(now, key.quota.lane(now.mono, LANE_CALLS).saturating_add(others))
+        // Before a term's first answer the lanes are open, and all that its ledger leaves might be begun more than once.
+        let counted = key.quota.knows_clock() || key.quota.has_counted(now, others);
+        counted && key.quota.has_left(now, key.quota.lane(now.mono, LANE_CALLS).saturating_add(others))
     }
 
     fn goes(&mut self, now: Now, group: Group) -> Option<(f64, CutReason)> {
         match self.judge(now, group) {
             Verdict::Goes(reason, worth) => Some((worth, reason)),
             Verdict::Waits(until) => {
-                // The price may fall meanwhile, if nothing else happens.
-                self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
+                self.wake_for_price(now, until);
+                None
+            }
+            Verdict::Full(until) => {
+                self.wake_at(until);
                 None
             }
             Verdict::Empty => None,
         }
+    }
+
+    /// The price may fall before then, if nothing else happens.
+    fn wake_for_price(&mut self, now: Now, until: Mono) {
+        self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
     }
 
     /// The queues that a group's changes wait in.
@@ -210,15 +289,20 @@ impl Engine {
         let weight = f64::from(self.catalog.export(group.export).weight);
         let (waited_s, calls) = (self.waited_seconds(now, group), self.calls_of(now, group));
         let worth = waited_s / calls;
-        if let Some(reason) = full {
+        let room = self.room_for(now, group);
+        if let Some(reason) = full.filter(|_| room >= live) {
             return Verdict::Goes(reason, worth);
         }
-        // While changes pour in a batch is filled first.
-        let pours = state.arrivals[usize::from(group.operation == Operation::Remove)].pours(now.mono)
-            || self.paused == Some(PauseReason::ChangesWaiting);
+        // While changes pour in a batch is filled first, and nobody knows yet which groups are worth the most.
+        let pours = self.applications[usize::from(state.application.0)].pours || self.paused == Some(PauseReason::ChangesWaiting);
         let linger = oldest.plus_ms(if pours { LINGER_POURING_MS } else { LINGER_MIN_MS });
         if linger > now.mono {
             return Verdict::Waits(linger.min(now.mono.plus_ms(LINGER_MIN_MS)));
+        }
+        if room < live {
+            let oldest_s = now.mono.since_ms(oldest) as f64 / 1_000.0;
+            let mean_s = waited_s / (weight * live as f64);
+            return self.judge_part(now, group, calls, Part { rows: room, of: live, oldest_s, mean_s });
         }
         let key = &self.applications[usize::from(state.application.0)];
         let price = &key.price;
@@ -233,6 +317,28 @@ impl Engine {
         }
         let missing_ms = (price.waiting_seconds * calls - waited_s) * 1_000.0 / (weight * live as f64);
         Verdict::Waits(fair.min(now.mono.plus_ms(whole(missing_ms.ceil().max(1.0)))))
+    }
+
+    /// Whether as much of a group goes as the hour has room for.
+    ///
+    /// What cannot go anyhow does not make a call worth more; and where the ceiling has kept changes for long, no smaller
+    /// part than usual is worth one. So what goes does so at about the times of an hour ago, when its room becomes free, and
+    /// with as many calls.
+    fn judge_part(&self, now: Now, group: Group, calls: f64, part: Part) -> Verdict {
+        let config = self.catalog.export(group.export);
+        let state = self.export(group.export);
+        let price = &self.applications[usize::from(state.application.0)].price;
+        let usual_s = state.usual_s[usize::from(group.operation == Operation::Remove)];
+        let worth = f64::from(config.weight) * part.waited_s(usual_s) / calls;
+        let max = config.profiles_per_hour_max.unwrap_or(u64::MAX);
+        let large = part.rows as u64 >= (IMPORT_ROWS_MAX as u64).min(max.div_ceil(8));
+        if part.rows > 0 && (large || worth >= price.waiting_seconds) {
+            return Verdict::Goes(if large { CutReason::Rows } else { CutReason::Price }, worth);
+        }
+        let hour_now = self.hour_now(state.application, now);
+        let more_ms = state.hourly.fits_in_ms(hour_now, part.rows as u64 + 1, max).max(1);
+        let missing_s = (price.waiting_seconds - worth) * calls / (f64::from(config.weight) * part.rows.max(1) as f64);
+        Verdict::Full(now.mono.plus_ms(more_ms.min(whole((missing_s * 1_000.0).ceil().clamp(1_000.0, 1e12)))))
     }
 
     /// Cuts one batch of a group, or begins what it needs. False when it can do no more now.
@@ -322,10 +428,8 @@ impl Engine {
             return false;
         }
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
-        // A very small part is not worth a call; waiting for all of it would let it grow beyond what ever fits.
-        let vendor_now = self.vendor_now(application, now);
-        let part = (waits.min(IMPORT_ROWS_MAX) as u64).min(max).div_ceil(8);
-        let wait_ms = self.export(export).hourly.fits_in_ms(vendor_now, part, max);
+        let hour_now = self.hour_now(application, now);
+        let wait_ms = self.export(export).hourly.fits_in_ms(hour_now, 1, max);
         if wait_ms > 0 {
             let again = now.mono.plus_ms(wait_ms);
             self.export_mut(export).held = Some((HoldReason::ProfilesPerHour, again));
@@ -380,16 +484,77 @@ impl Engine {
         }
     }
 
-    /// Rows that the hourly ceiling still allows.
-    pub(super) fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
+    /// Rows that the hourly ceiling still allows at `at`.
+    fn room(&self, at: UnixMillis, export: ExportId) -> usize {
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
-        usize::try_from(max.saturating_sub(self.rows_last_hour(now, export))).unwrap_or(usize::MAX)
+        usize::try_from(self.export(export).hourly.room(at, max)).unwrap_or(usize::MAX)
+    }
+
+    /// Rows that the hourly ceiling still allows.
+    fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
+        self.room(self.hour_now(self.export(export).application, now), export)
+    }
+
+    /// The same for what a group would send now.
+    fn room_for(&self, now: Now, group: Group) -> usize {
+        match group.operation {
+            Operation::Remove if self.export(group.export).removals.found.live == 0 => self.round_rows_allowed(now, group.export),
+            Operation::Import | Operation::Remove => self.rows_allowed(now, group.export),
+        }
+    }
+
+    /// The same for a round, whose contacts leave once they were imported.
+    pub(super) fn round_rows_allowed(&self, now: Now, export: ExportId) -> usize {
+        let state = self.export(export);
+        self.room(self.staged_at(state.connection, self.hour_now(state.application, now), 0), export)
+    }
+
+    /// When the import of a round that is begun now is over, at the earliest.
+    pub(super) fn staged_at(&self, connection: ConnectionId, hour_now: UnixMillis, rows: u64) -> UnixMillis {
+        let takes_ms = self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows);
+        hour_now.plus_ms(i64::try_from(takes_ms).unwrap_or(0))
+    }
+
+    /// Whether a round that comes to its removal before that was counted on may have it: always, once that time is there.
+    pub(super) fn hour_has_room(&mut self, now: Now, number: u64) -> bool {
+        let Some(batch) = self.batches.get(&number) else { return false };
+        let (export, counted_at, rows) = (batch.export, batch.counted_at, batch.rows.len() as u64);
+        let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
+        let hour_now = self.hour_now(self.export(export).application, now);
+        if batch.stages() || counted_at <= hour_now {
+            return true;
+        }
+        let hourly = &mut self.export_mut(export).hourly;
+        hourly.give_back(counted_at, rows);
+        let fits = hourly.room(hour_now, max) >= rows;
+        hourly.add(hour_now, counted_at, rows);
+        if !fits {
+            self.wake_at(now.mono.plus_ms(counted_at.since_ms(hour_now)));
+        }
+        fits
+    }
+
+    /// What is sent counts from now on, whenever it was cut, and a round from when its import should be over.
+    pub(super) fn count_rows(&mut self, now: Now, number: u64) {
+        let Some(batch) = self.batches.get(&number) else { return };
+        let (export, connection, rows, before) = (batch.export, batch.connection, batch.rows.len() as u64, batch.counted_at);
+        let hour_now = self.hour_now(self.export(export).application, now);
+        let at = match &batch.round {
+            Some(Round { step: RoundStep::Import, .. }) => self.staged_at(connection, hour_now, rows).max(before),
+            // They have left the target already.
+            Some(Round { step: RoundStep::Empty, .. }) => return,
+            Some(_) | None => hour_now,
+        };
+        self.export_mut(export).hourly.count_again(before, hour_now, at, rows);
+        if let Some(batch) = self.batches.get_mut(&number) {
+            batch.counted_at = at;
+        }
     }
 
     /// Rows that were sent in the last 60 minutes.
     pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
         let state = self.export(export);
-        state.hourly.rows(self.vendor_now(state.application, now))
+        state.hourly.rows(self.hour_now(state.application, now))
     }
 
     /// Cuts one import. False when nothing could be cut, or no more may be.
@@ -511,5 +676,19 @@ impl Engine {
     pub(super) fn waiting_of(&self, export: ExportId) -> u64 {
         let state = self.export(export);
         u64::from(count(state.imports.live + state.removals.live()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Part;
+
+    #[test]
+    fn a_part_takes_the_oldest_and_counts_none_as_older_than_usual() {
+        // Ten changes that came evenly within 10 s: they have waited for 50 s together, the older half for 37.5 s.
+        let part = |rows| Part { rows, of: 10, oldest_s: 10.0, mean_s: 5.0 };
+        assert_eq!([part(10), part(5), part(0)].map(|part| part.waited_s(60.0)), [50.0, 37.5, 0.0]);
+        let late = Part { rows: 5, of: 1_000, oldest_s: 3_600.0, mean_s: 1_800.0 };
+        assert!((late.waited_s(20.0) - 100.0).abs() < f64::EPSILON);
     }
 }

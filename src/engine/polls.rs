@@ -25,8 +25,8 @@ struct Running {
     /// When its answer was read.
     since: Mono,
     rows: u64,
-    /// How much a second of its rows counts while it is done and unread.
-    weight: f64,
+    /// A round's removal waits for it.
+    staged: bool,
     /// It is read as soon as it may be done: nobody knows what an earlier term's, or its repeat, has done.
     urgent: bool,
 }
@@ -52,7 +52,7 @@ fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
     let (mut rows, mut sum_ms) = (0.0, 0.0);
     let base = running.first()?.done_at;
     for (index, one) in running.iter().enumerate() {
-        let weighed = one.rows.max(1) as f64 * one.weight;
+        let weighed = one.rows.max(1) as f64 * if one.staged { 1.0 } else { UNREAD_WEIGHT };
         rows += weighed;
         sum_ms += weighed * one.done_at.since_ms(base) as f64;
         let at = base.plus_ms(whole((price_ms + sum_ms) / rows)).max(one.done_at);
@@ -61,6 +61,13 @@ fn outweighs_at(running: &[Running], price: f64) -> Option<Mono> {
         }
     }
     None
+}
+
+/// Whether the imports of an account's rounds are better read together: with a poll every p seconds for imports of m rows
+/// that end r times a second, waiting and calls cost least at p = √(2μ/mr), and reading each at once costs less than that
+/// while rμ/m is below 2.
+fn shares_poll(rounds_per_second: f64, price: f64, rows: u64) -> bool {
+    rounds_per_second * price / rows.max(1) as f64 > 2.0
 }
 
 impl Engine {
@@ -91,11 +98,11 @@ impl Engine {
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));
         let latest = first.plus_ms((CONFIRM_CALLS * accounts * call_ms).min(CONFIRM_MAX_MS));
-        let urgent = together_at(running.iter().filter(|one| one.urgent));
-        let outweighs = match key.price.waiting_seconds {
-            price if price > 0.0 => outweighs_at(running, price),
-            _ => together_at(running.iter()),
-        };
+        let price = key.price.waiting_seconds;
+        // Waiting saves a call only where others come to the same point meanwhile.
+        let alone = |one: &Running| one.staged && !shares_poll(account.rounds_per_second, price, one.rows);
+        let urgent = together_at(running.iter().filter(|one| one.urgent || alone(one)));
+        let outweighs = if price > 0.0 { outweighs_at(running, price) } else { together_at(running.iter()) };
         [Some(latest), urgent, outweighs].into_iter().flatten().min()
     }
 
@@ -107,11 +114,10 @@ impl Engine {
             match &batch.stage {
                 Stage::Running { next_poll, since, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
-                    // A round's removal waits for its import.
-                    let weight = if batch.stages() { 1.0 } else { UNREAD_WEIGHT };
+                    let staged = batch.stages();
                     let urgent = batch.restored || batch.repeated;
                     let rows = batch.rows.len() as u64;
-                    polls.running.push(Running { done_at: *next_poll, since: *since, rows, weight, urgent });
+                    polls.running.push(Running { done_at: *next_poll, since: *since, rows, staged, urgent });
                     polls.first = polls.first.or(Some(*number));
                     if *unlisted && *next_poll <= now.mono {
                         polls.unlisted = polls.unlisted.or(Some(*number));
@@ -200,7 +206,7 @@ mod tests {
     use super::*;
 
     fn running(done_at: u64, rows: u64) -> Running {
-        Running { done_at: Mono(done_at), since: Mono(0), rows, weight: UNREAD_WEIGHT, urgent: false }
+        Running { done_at: Mono(done_at), since: Mono(0), rows, staged: false, urgent: false }
     }
 
     #[test]
@@ -208,6 +214,13 @@ mod tests {
         assert_eq!(together_at([running(5_000, 10), running(9_000, 10)].iter()), Some(Mono(5_000)));
         assert_eq!(together_at([running(5_000, 10), running(6_000, 10), running(7_500, 10)].iter()), Some(Mono(7_500)));
         assert_eq!(outweighs_at(&[], 0.0), None);
+    }
+
+    #[test]
+    fn a_round_waits_for_a_poll_only_where_others_share_it() {
+        // Fifty lists of one account have a round a minute; one of twenty accounts has one in twenty minutes.
+        assert!(shares_poll(1.0 / 60.0, 1_900_000.0, 5_000));
+        assert!(!shares_poll(1.0 / 1_200.0, 800_000.0, 5_000));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! everybody, f = √(wλ/2μq), spend exactly what is left until midnight; it is solved anew every few seconds, so that an
 //! error heals. With calls for everybody it is 0, and a change waits for nothing but others that come within a second.
 
-use super::limits::POURING_PER_SECOND;
 use crate::model::time::Mono;
 
 /// The price is solved anew this often.
@@ -62,14 +61,13 @@ impl ArrivalRate {
         self.in_second = self.in_second.saturating_add(1);
     }
 
-    /// Whether so many come just now that a batch is soon full.
-    pub(super) fn pours(&self, now: Mono) -> bool {
-        let many = match (now.0 / 1_000).checked_sub(self.second) {
+    /// How many came within a second just now.
+    pub(super) fn in_a_second(&self, now: Mono) -> u32 {
+        match (now.0 / 1_000).checked_sub(self.second) {
             Some(0) => self.in_second.max(self.in_last_second),
             Some(1) => self.in_second,
             Some(_) | None => 0,
-        };
-        many >= POURING_PER_SECOND
+        }
     }
 
     /// Closes the steps that are over.
@@ -141,6 +139,15 @@ impl Price {
     /// Whether it is time to solve it anew.
     pub(super) fn is_due(&self, now: Mono) -> bool {
         self.solved_at.is_none_or(|at| now.since_ms(at) >= PRICE_EVERY_MS)
+    }
+
+    /// How often a group of that demand is flushed at this price.
+    pub(super) fn flushes_per_second(&self, demand: &Demand) -> f64 {
+        if self.waiting_seconds > 0.0 {
+            flushes_per_second(demand, self.waiting_seconds, self.wait_max_s)
+        } else {
+            demand.per_second
+        }
     }
 
     /// The price at which `demands` spend `calls_per_second`; `None` of these is without limit.

@@ -174,6 +174,12 @@ impl Quota {
         self.limit.is_none_or(|limit| self.exhausted_at.is_none() && counted(limit))
     }
 
+    /// Whether more than so many calls are left, as far as was counted: also before the vendor's clock is known.
+    #[must_use]
+    pub fn has_counted(&self, now: Now, calls: u32) -> bool {
+        self.limit.is_none_or(|limit| self.used.saturating_add(calls) < limit || self.is_over(now))
+    }
+
     /// Without the vendor's clock, a spent day does not stop the one call that reads it, once it is over by any clock.
     fn is_over(&self, now: Now) -> bool {
         self.reading.is_none() && now.wall.plus_ms(-WALL_SKEW_MS).day() > self.day
@@ -344,6 +350,14 @@ mod tests {
         assert_eq!((quota.used, quota.used_next), (1, 1), "the call before midnight still counts for both days");
         quota.refund(both);
         assert_eq!((quota.used, quota.used_next), (0, 0));
+    }
+
+    #[test]
+    fn what_was_counted_limits_also_before_the_clock_is_known() {
+        let record = LedgerRecord { day: at(0).wall.day(), calls: 95, calls_next_day: 0 };
+        let quota = Quota::new(Some(100), Some(record), at(0).wall);
+        assert!(quota.has_left(at(0), 1_000), "one call must be able to read the clock");
+        assert!(quota.has_counted(at(0), 4) && !quota.has_counted(at(0), 5));
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Engine {
 
     /// The contacts of the next round; those that are not to be staged are put aside.
     fn round_rows(&mut self, now: Now, export: ExportId, aside: &mut Vec<(ContactSlot, u64)>) -> Vec<BatchRow> {
-        let rows_max = self.export(export).rounds.rows_max().min(self.rows_allowed(now, export));
+        let rows_max = self.export(export).rounds.rows_max().min(self.round_rows_allowed(now, export));
         let (mut rows, mut bytes) = (Vec::new(), HEADER_BYTES);
         while rows.len() < rows_max {
             let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop() else { break };

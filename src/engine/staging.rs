@@ -13,6 +13,7 @@ use crate::model::{
     catalog::{ConnectionId, STAGING_PREFIX},
     state::{ConnectionRecord, StagingListRecord},
     time::{Mono, Now},
+    whole,
 };
 
 use super::{
@@ -191,7 +192,7 @@ impl Staging {
     }
 
     /// The next call, if one is due, and otherwise when one may be.
-    fn next_call(&self, now: Now, commits: u64, needed: usize, busy: bool) -> (Option<PoolCall>, Option<Mono>) {
+    fn next_call(&self, now: Now, commits: u64, needed: usize, usual: usize) -> (Option<PoolCall>, Option<Mono>) {
         let mut later: Option<Mono> = None;
         let mut wait = |at: Mono| later = Some(later.map_or(at, |before: Mono| before.min(at)));
         for known in &self.lists {
@@ -222,8 +223,8 @@ impl Staging {
             Use::Free | Use::Serving | Use::Condemned(_) => None,
         });
         // A reading frees all that are spent: where calls are scarce, it is the cheaper the more there are.
-        let few = self.lists.iter().filter(|known| !matches!(known.state, Use::Condemned(_))).count() < STAGING_LISTS_USUAL;
-        let makes = busy && few && self.perhaps_made.is_none();
+        let few = self.lists.iter().filter(|known| !matches!(known.state, Use::Condemned(_))).count() < usual;
+        let makes = few && self.perhaps_made.is_none();
         if let Some(number) = self.next_number().filter(|_| makes) {
             return (Some(PoolCall::Create(number)), later);
         }
@@ -316,8 +317,12 @@ impl Engine {
             }
             let needed = self.lists_needed(id);
             let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
+            // With so many lists as the root of a day's rounds, making and counting them costs the fewest calls of the day.
+            let rounds_per_day = self.connections[usize::from(id.0)].rounds_per_second * 86_400.0;
             let busy = key.price.waiting_seconds > 0.0;
-            let (call, later) = self.staging(id).next_call(now, self.journal.commits_confirmed(), needed, busy);
+            let usual =
+                if busy { usize::try_from(whole(rounds_per_day.sqrt())).unwrap_or(0).min(STAGING_LISTS_USUAL) } else { 0 };
+            let (call, later) = self.staging(id).next_call(now, self.journal.commits_confirmed(), needed, usual);
             if let Some(at) = later {
                 self.wake_at(at);
             }
@@ -539,33 +544,33 @@ mod tests {
     fn counts_are_read_only_when_a_round_finds_no_free_list() {
         let spent = Use::Spent { since: Mono(999_000) };
         let mut staging = pool(&[spent, Use::Free, spent]);
-        assert_eq!(staging.next_call(NOW, 0, 1, false), (None, None));
-        assert_eq!(staging.next_call(NOW, 0, 2, false), (Some(PoolCall::Counts), None));
+        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, None));
+        assert_eq!(staging.next_call(NOW, 0, 2, 0), (Some(PoolCall::Counts), None));
         assert_eq!((staging.calls_for(1), staging.calls_for(2), staging.calls_for(3), staging.calls_for(5)), (0, 1, 1, 3));
         // They were read since: another list is made meanwhile.
         staging.read_at = Some(Mono(999_500));
-        assert_eq!(staging.next_call(NOW, 0, 2, false), (Some(PoolCall::Create(4)), Some(Mono(1_059_500))));
+        assert_eq!(staging.next_call(NOW, 0, 2, 0), (Some(PoolCall::Create(4)), Some(Mono(1_059_500))));
         staging.taken.insert(4);
-        assert_eq!(staging.next_call(NOW, 0, 2, false).0, Some(PoolCall::Create(5)));
+        assert_eq!(staging.next_call(NOW, 0, 2, 0).0, Some(PoolCall::Create(5)));
     }
 
     #[test]
     fn a_list_is_deleted_once_the_state_says_so_and_its_number_stays_taken_meanwhile() {
         let due = Use::Condemned(Deletion::Due { after_commits: 7, at: Mono(0) });
         let staging = pool(&[due]);
-        assert_eq!(staging.next_call(NOW, 6, 1, false).0, Some(PoolCall::Create(2)));
-        assert_eq!(staging.next_call(NOW, 7, 1, false).0, Some(PoolCall::Delete(ListId::from_u128(1))));
+        assert_eq!(staging.next_call(NOW, 6, 1, 0).0, Some(PoolCall::Create(2)));
+        assert_eq!(staging.next_call(NOW, 7, 1, 0).0, Some(PoolCall::Delete(ListId::from_u128(1))));
         assert!(!staging.is_quiet());
     }
 
     #[test]
     fn no_more_lists_are_made_than_there_may_be() {
         let mut staging = pool(&[Use::Serving; STAGING_LISTS_MAX]);
-        assert_eq!(staging.next_call(NOW, 0, 1, false), (None, None));
+        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, None));
         staging.lists.pop();
-        assert_eq!(staging.next_call(NOW, 0, 1, false).0, Some(PoolCall::Create(50)));
+        assert_eq!(staging.next_call(NOW, 0, 1, 0).0, Some(PoolCall::Create(50)));
         staging.blocked_until = NOW.mono.plus_ms(5);
-        assert_eq!(staging.next_call(NOW, 0, 1, false), (None, Some(NOW.mono.plus_ms(5))));
+        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, Some(NOW.mono.plus_ms(5))));
     }
 
     #[test]

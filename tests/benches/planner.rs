@@ -150,6 +150,7 @@ fn rows() -> Vec<Row> {
         Box::new(move |r| {
             let mut aims = vec![vs_bound(r, max), at_most("p95 of age", r.freshness_seconds.p95, 120.0), calls(r, 10_000)];
             aims.push(even(r, 10_000.0));
+            aims.push(at_most("profiles in an hour", r.profiles_in_an_hour_max as f64, 1_000_000.0));
             aims.extend(confirmed(r));
             aims
         })
@@ -400,6 +401,8 @@ fn main() {
         let kinds: Vec<String> =
             report.calls_by_kind.iter().filter(|(_, calls)| **calls > 0).map(|(kind, calls)| format!("{kind} {calls}")).collect();
         let _ok = writeln!(text, "           calls {}: {}", report.calls, kinds.join(", "));
+        let hours: Vec<String> = report.calls_by_hour.iter().map(u64::to_string).collect();
+        let _ok = writeln!(text, "           by hour: {}", hours.join(" "));
         if row.steady {
             let others = [
                 ("tokens", Policy::Tokens),

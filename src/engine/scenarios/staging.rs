@@ -164,6 +164,23 @@ fn a_list_is_used_again_once_nobody_is_on_it() {
 }
 
 #[test]
+fn contacts_of_a_round_count_for_the_hour_from_when_they_leave() {
+    let mut known = connection(Some(true), &[STAGING]);
+    if let Some(StateValue::Connection(record)) = &mut known.value {
+        (record.activity_start_ms, record.activity_row_us) = (20_000, 1_000);
+    }
+    let mut stage = leaving(vec![known], &["p1", "p2"]);
+    let counts = stage.next_call();
+    stage.counts(&counts, &[(LIST, 2), (STAGING, 0)]);
+    let last_hour = |stage: &Stage| stage.engine.snapshot(stage.now).exports[0].profiles_last_hour;
+    let import = stage.next_call();
+    assert_eq!(last_hour(&stage), 2, "those that were added");
+    stage.runs(&import, 2, ActivityCounts { items_total: Some(2), ..ActivityCounts::default() }, &[]);
+    stage.removal_runs(3, 2, &[LIST, STAGING]);
+    assert_eq!(last_hour(&stage), 4);
+}
+
+#[test]
 fn a_removal_that_counts_fewer_than_were_staged_settles_nobody() {
     let mut stage = leaving(vec![connection(Some(true), &[STAGING])], &["p1", "p2"]);
     let counts = stage.next_call();
