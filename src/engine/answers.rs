@@ -56,9 +56,6 @@ impl Engine {
         } else {
             state.quota.first_call_ended(call.permit.charge);
         }
-        if planted(Bug::RefundOfUnknown) && matches!(outcome, Outcome::Unknown(_) | Outcome::Refused(_)) {
-            state.quota.refund(call.permit.charge);
-        }
         match &outcome {
             Outcome::NotSent(_) => {
                 state.pacer.unused(call.permit.slot);

@@ -30,7 +30,7 @@ impl Engine {
         }
         let contact = state.members.contact(slot);
         state.members.member_if(contact.owner).is_some_and(|owner| owner.erased)
-            && (!self.is_wanted(state.connection, &contact.address) || planted(Bug::WantedDeleted))
+            && !self.is_wanted(state.connection, &contact.address)
     }
 
     fn is_wanted(&self, connection: ConnectionId, address: &str) -> bool {

@@ -29,8 +29,6 @@ named! {
         ReplacedAddressStays = "a replaced address stays",
         /// The calls of the day are counted anew by each owner.
         QuotaNotPersisted = "quota not persisted",
-        /// A call that came to nothing is given back to the day.
-        RefundOfUnknown = "a call that came to nothing is given back",
         /// The local clock opens the new day.
         MidnightByOurClock = "midnight by our clock",
         /// Spacing at the sender is taken for a limit at the vendor.
@@ -81,8 +79,6 @@ named! {
         LeftForgotten = "who has left is not deleted",
         /// A contact that was deleted may be imported again.
         DeletedImported = "a deleted contact is imported",
-        /// A contact is deleted although another profile wants its address.
-        WantedDeleted = "an address that is wanted is deleted",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }
