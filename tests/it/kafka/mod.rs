@@ -4,6 +4,7 @@
 mod bad_input;
 mod configuration;
 mod flow;
+mod orders;
 mod outages;
 mod produce;
 mod state;

@@ -164,6 +164,8 @@ pub struct World {
     pub drain_seconds: u32,
     /// `source.start`.
     pub start: &'static str,
+    /// `starts` of the export.
+    pub starts: &'static str,
     writer: EventWriter,
 }
 
@@ -194,6 +196,7 @@ impl World {
             unlimited: false,
             drain_seconds: 20,
             start: "earliest",
+            starts: "at_once",
             writer,
         }
     }
@@ -211,6 +214,7 @@ impl World {
         let (broker, group, topic, registry, account) =
             (&self.broker, &self.group, &self.topic, &self.registry, self.account.address);
         let (folder, segment, drain, start) = (self.folder.display(), &self.segment, self.drain_seconds, self.start);
+        let starts = self.starts;
         let (limits, ceiling) = if self.unlimited {
             (", limits: { calls_per_second: unlimited, calls_per_day: unlimited }", "\n    profiles_per_hour_max: unlimited")
         } else {
@@ -238,7 +242,7 @@ exports:
     list: {{ name: {LIST}, create: true }}
     segments: [{segment}]
     fields: {{ email: profile.email, first_name: profile.first_name, custom: {{ Tier: profile.attributes.tier }} }}
-    starts: at_once{ceiling}
+    starts: {starts}{ceiling}
 "#
         )
     }
