@@ -43,7 +43,7 @@ fn wait_committed(world: &World, broker: &Broker, replica: &Replica) {
 #[test]
 fn an_export_sends_from_its_first_run_on_and_nothing_while_it_is_paused() {
     let (broker, mut world) = (Broker::shared(), World::new("orders"));
-    world.starts = "when_run";
+    (world.starts, world.park_after_seconds) = ("when_run", 2);
     world.produce(broker, ChangeKind::Entered, 0..40, Some("Ana"));
     world.produce(broker, ChangeKind::Exited, 0..5, None);
     let mut first = world.replica("r1");
