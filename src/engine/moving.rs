@@ -4,8 +4,8 @@
 //! kept for the new list. The header names the old list until nothing of ours is left there: a crash goes on where it was,
 //! and a roll-back finds what it left. Nobody is on both lists meanwhile, and for some minutes nobody is on either.
 //!
-//! Where a move of many members waits for the operator (control records do not exist yet), it is [`Engine::may_leave_list`]
-//! that says so.
+//! Nobody leaves before the new list is known to exist ([`Engine::may_leave_list`]). Where many would leave at once, the removal
+//! brake (`brake`) has them wait for the operator's approval, as any other removals.
 
 use crate::model::{
     ListId, Text,

@@ -4,6 +4,7 @@
 mod bad_input;
 mod configuration;
 mod flow;
+mod orders;
 mod outages;
 mod produce;
 #[expect(clippy::disallowed_methods, reason = "it measures how long a takeover lasts, and says events in real time")]

@@ -211,6 +211,14 @@ impl Broker {
         producer.flush(LIMIT).expect("the broker has the records");
     }
 
+    /// Writes a record without a value.
+    pub fn produce_tombstone(&self, topic: &str, partition: i32, key: &[u8]) {
+        let producer: ThreadedProducer<DefaultProducerContext> = self.settings().create().expect("a producer");
+        let record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).key(key);
+        producer.send(record).map_err(|(error, _)| error).expect("queued");
+        producer.flush(LIMIT).expect("the broker has the record");
+    }
+
     /// The offset behind the last record of a partition.
     pub fn end(&self, topic: &str, partition: i32) -> i64 {
         self.consumer("rig").fetch_watermarks(topic, partition, CALL).expect("watermarks").1

@@ -189,6 +189,10 @@ pub struct World {
     pub drain_seconds: u32,
     /// `source.start`.
     pub start: &'static str,
+    /// `starts` of the export.
+    pub starts: &'static str,
+    /// When what waits is parked.
+    pub park_after_seconds: u32,
     writer: EventWriter,
 }
 
@@ -219,6 +223,8 @@ impl World {
             unlimited: false,
             drain_seconds: 20,
             start: "earliest",
+            starts: "at_once",
+            park_after_seconds: 120,
             writer,
         }
     }
@@ -236,6 +242,7 @@ impl World {
         let (broker, group, topic, registry, account) =
             (&self.broker, &self.group, &self.topic, &self.registry, self.account.address);
         let (folder, segment, drain, start) = (self.folder.display(), &self.segment, self.drain_seconds, self.start);
+        let (starts, park) = (self.starts, self.park_after_seconds);
         let (limits, ceiling) = if self.unlimited {
             (", limits: { calls_per_second: unlimited, calls_per_day: unlimited }", "\n    profiles_per_hour_max: unlimited")
         } else {
@@ -245,7 +252,7 @@ impl World {
         format!(
             r#"kafka: {{ brokers: ["{broker}"], group: {group}, options: {{ session.timeout.ms: "3000", heartbeat.interval.ms: "300" }} }}
 source: {{ topic: {topic}, start: {start}, avro: {{ registry_url: "{registry}" }} }}
-timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: {drain} }}
+timing: {{ quiet_seconds: 1, request_deadline_seconds: 2, index_lag_seconds: 1, drain_seconds: {drain}, park_after_seconds: {park} }}
 state: {{ replication_factor: 1 }}
 log: {{ format: text, level: info }}
 admin: {{ listen: "{admin}" }}
@@ -263,7 +270,7 @@ exports:
     list: {{ name: {LIST}, create: true }}
     segments: [{segment}]
     fields: {{ email: profile.email, first_name: profile.first_name, custom: {{ Tier: profile.attributes.tier }} }}
-    starts: at_once{ceiling}
+    starts: {starts}{ceiling}
 "#
         )
     }
