@@ -6,6 +6,7 @@
 
 use crate::model::{
     Text,
+    batch::Operation,
     call::{Answer, ContactStatus, Outcome, Request},
     catalog::{ConnectionId, ExportId, OnErasure},
     time::{Mono, Now},
@@ -39,6 +40,16 @@ impl Engine {
             let slot = export.members.find_contact(address);
             slot.is_some_and(|slot| export.members.contact(slot).wanted())
         })
+    }
+
+    /// Whether a contact that was to be deleted is not to be touched at all, because somebody else has come to want its
+    /// address meanwhile: it was on the list before, say.
+    pub(super) fn stays_after_all(&mut self, now: Now, export: ExportId, slot: ContactSlot) -> bool {
+        if !self.export(export).members.keeps_left() || self.next_operation(export, slot, None) == Some(Operation::Remove) {
+            return false;
+        }
+        self.decide(now, export, slot);
+        true
     }
 
     /// Forgets a contact of which nothing is left to do. One that has left is kept until its profile is erased; if somebody

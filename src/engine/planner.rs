@@ -650,9 +650,13 @@ impl Engine {
                 if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                     continue;
                 }
+                let deletes = self.deletes(export, slot);
+                if !deletes && self.stays_after_all(now, export, slot) {
+                    continue;
+                }
                 let Some(mut waiting) = self.take_waiting(export, slot) else { continue };
                 self.keep_row(export, slot, &mut waiting);
-                let (rows, ids) = &mut parts[usize::from(self.deletes(export, slot))];
+                let (rows, ids) = &mut parts[usize::from(deletes)];
                 let Some(id) = self.export_mut(export).members.take_id(slot) else { continue };
                 let Waiting { since, tokens, parks_at, touched, .. } = *waiting;
                 rows.push(BatchRow { slot, row_hash: 0, since, tokens, parks_at, touched });

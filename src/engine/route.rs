@@ -369,7 +369,7 @@ impl Engine {
 
     /// What is to be sent of a contact. One that was on the list before stays there and is ours no longer, and one that was
     /// deleted or has unsubscribed is off it: neither costs a call.
-    fn next_operation(&mut self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
+    pub(super) fn next_operation(&mut self, export: ExportId, slot: ContactSlot, row: Option<&Row>) -> Option<Operation> {
         let operation = self.operation_for(export, slot, row);
         let state = self.export(export);
         let contact = state.members.contact(slot);

@@ -5,7 +5,7 @@ use crate::model::{
     call::{Answer, Contact, ContactStatus, Outcome, Page, Request},
     catalog::{Catalog, ConnectionId, ListRef, OnErasure},
     event::ChangeKind,
-    state::{ROW_LEFT, StateChange, StateValue},
+    state::{ROW_LEFT, StateChange, StateKey, StateValue},
 };
 
 use super::{START, Stage};
@@ -150,4 +150,29 @@ fn one_that_has_unsubscribed_is_deleted_all_the_same() {
     };
     stage.answer(&call, Outcome::Answered(Answer::Contacts(Page { items: vec![contact], next: None })));
     assert!(matches!(stage.complete(2), Request::DeleteContacts { .. }));
+}
+
+#[test]
+fn a_member_from_before_stays_when_another_profile_comes_to_want_its_address_meanwhile() {
+    let mut catalog = deleting();
+    let other = catalog.exports[0].clone();
+    let list = ListRef::Id(ListId::from_u128(8));
+    catalog.exports.push(crate::model::catalog::Export { name: "other".into(), segments: vec!["silver".into()], list, ..other });
+    let address = "p1@example.com";
+    let before = StateChange {
+        key: StateKey::Protected { export: "vip".into(), bucket: 0 },
+        value: Some(StateValue::Protected(vec![crate::model::hash::text_hash(address)])),
+    };
+    let mut stage = Stage::begin_with(catalog, vec![before], None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    stage.erase("p1");
+    let call = stage.next_call();
+    assert_eq!(call.request, look_up(address));
+    // It was to be deleted, and now is not; and nobody may take it off the list.
+    stage.record("p2", "silver", ChangeKind::Entered, Some(address), Some("Ana"));
+    stage.contacts(&call, &[("p1", 5)]);
+    assert_eq!(Stage::addresses(&stage.complete(2)), [address]);
+    stage.pass(10_000);
+    assert!(stage.calls.is_empty() && stage.engine.is_quiet(), "{:?}", stage.calls);
 }
