@@ -134,11 +134,6 @@ impl Engine {
         (self.operator_hold(id).is_some() || self.is_braked(id) || self.waits_to_adopt(id)) && !self.is_erased(id, slot)
     }
 
-    pub(super) fn is_erased(&self, id: ExportId, slot: ContactSlot) -> bool {
-        let members = &self.export(id).members;
-        members.member_if(members.contact(slot).owner).is_some_and(|member| member.erased)
-    }
-
     /// Puts a removal aside until the operator lets it go.
     pub(super) fn put_held_back(&mut self, id: ExportId, slot: ContactSlot, waiting: Box<Waiting>) {
         self.export_mut(id).held_back += 1;

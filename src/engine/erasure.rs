@@ -22,6 +22,12 @@ use super::{
 };
 
 impl Engine {
+    /// Whether the profile that carries what was applied of a contact was erased.
+    pub(super) fn is_erased(&self, id: ExportId, slot: ContactSlot) -> bool {
+        let members = &self.export(id).members;
+        members.member_if(members.contact(slot).owner).is_some_and(|member| member.erased)
+    }
+
     /// Whether a contact is to be deleted: its profile was erased, and no other one wants its address on any list of the
     /// account.
     pub(super) fn deletes(&self, export: ExportId, slot: ContactSlot) -> bool {
@@ -29,9 +35,7 @@ impl Engine {
         if self.catalog.connection(state.connection).on_erasure != OnErasure::DeleteContact {
             return false;
         }
-        let contact = state.members.contact(slot);
-        state.members.member_if(contact.owner).is_some_and(|owner| owner.erased)
-            && !self.is_wanted(state.connection, &contact.address)
+        self.is_erased(export, slot) && !self.is_wanted(state.connection, &state.members.contact(slot).address)
     }
 
     fn is_wanted(&self, connection: ConnectionId, address: &str) -> bool {

@@ -110,7 +110,7 @@ impl HourlyRows {
         max.saturating_sub(self.rows_beside(step_of(at)))
     }
 
-    /// Millisteps until `rows` more fit below `max`; 0 when they do now. More than `max` wait for an empty hour.
+    /// Milliseconds until `rows` more fit below `max`; 0 when they do now. More than `max` wait for an empty hour.
     pub(super) fn fits_in_ms(&self, now: UnixMillis, rows: u64, max: u64) -> u64 {
         let mut at = now;
         for (step, _) in &self.by_step {

@@ -399,8 +399,7 @@ impl Engine {
             (false, Known::Off) => (members.has_left(slot) && self.deletes(export, slot)).then_some(Operation::Remove),
             (false, _) if planted(Bug::ReplacedAddressStays) && members.member(contact.owner).contact.is_some() => None,
             (false, Known::On { .. } | Known::Unknown { .. }) => {
-                let owner_erased = members.member_if(contact.owner).is_some_and(|member| member.erased);
-                let keeps = self.catalog.export(export).on_exit == OnExit::Keep && !owner_erased;
+                let keeps = self.catalog.export(export).on_exit == OnExit::Keep && !self.is_erased(export, slot);
                 (!keeps).then_some(Operation::Remove)
             }
         }

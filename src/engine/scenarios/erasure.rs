@@ -8,7 +8,7 @@ use crate::model::{
     state::{ROW_LEFT, StateChange, StateKey, StateValue},
 };
 
-use super::{START, Stage};
+use super::{Call, START, Stage};
 
 fn deleting() -> Catalog {
     let mut catalog = super::catalog();
@@ -116,6 +116,13 @@ fn an_address_that_another_profile_wants_is_not_deleted() {
     assert!(stage.engine.is_quiet());
 }
 
+/// The account has the contact of `p1`, on no list.
+fn shown_as(stage: &mut Stage, call: &Call, status: ContactStatus) {
+    let (contact_id, address) = (ContactId::from_u128(5), "p1@example.com".into());
+    let contact = Contact { contact_id, address, status, lists: Vec::new() };
+    stage.answer(call, Outcome::Answered(Answer::Contacts(Page { items: vec![contact], next: None })));
+}
+
 #[test]
 fn a_contact_that_the_account_has_as_deleted_is_done() {
     let mut stage = stage();
@@ -123,13 +130,7 @@ fn a_contact_that_the_account_has_as_deleted_is_done() {
     stage.complete(1);
     stage.erase("p1");
     let call = stage.next_call();
-    let contact = Contact {
-        contact_id: ContactId::from_u128(5),
-        address: "p1@example.com".into(),
-        status: ContactStatus::Deleted,
-        lists: Vec::new(),
-    };
-    stage.answer(&call, Outcome::Answered(Answer::Contacts(Page { items: vec![contact], next: None })));
+    shown_as(&mut stage, &call, ContactStatus::Deleted);
     stage.pass(1_000);
     assert!(stage.calls.is_empty() && stage.engine.is_quiet());
     assert_eq!(stage.offset, 2);
@@ -142,13 +143,7 @@ fn one_that_has_unsubscribed_is_deleted_all_the_same() {
     stage.complete(1);
     stage.erase("p1");
     let call = stage.next_call();
-    let contact = Contact {
-        contact_id: ContactId::from_u128(5),
-        address: "p1@example.com".into(),
-        status: ContactStatus::Unsubscribed,
-        lists: Vec::new(),
-    };
-    stage.answer(&call, Outcome::Answered(Answer::Contacts(Page { items: vec![contact], next: None })));
+    shown_as(&mut stage, &call, ContactStatus::Unsubscribed);
     assert!(matches!(stage.complete(2), Request::DeleteContacts { .. }));
 }
 
