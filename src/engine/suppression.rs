@@ -220,18 +220,28 @@ impl Engine {
     }
 
     /// Whether the vendor showed a contact as deleted or unsubscribed since we put it on the list: it is on none any more.
+    /// While some import of ours in the account may have revived it since, with its lists, that is not certain.
     pub(super) fn left_by_itself(&self, export: ExportId, slot: ContactSlot) -> bool {
-        let at = match self.export(export).members.contact(slot).known {
-            Known::On { at, .. } => at,
-            Known::Unknown { since } => since,
-            Known::Off => return false,
-        };
-        if planted(Bug::SuppressedStaged) {
+        if planted(Bug::SuppressedStaged) || self.export(export).members.contact(slot).known == Known::Off {
             return false;
         }
-        // An import of ours may have revived it after it was shown, and the vendor's index is late.
-        let certain_from = at.plus_ms(i64::try_from(self.catalog.timing.index_lag_ms).unwrap_or(i64::MAX));
-        self.suppressed_at(export, slot).is_some_and(|shown_at| shown_at > certain_from)
+        let Some(shown_at) = self.suppressed_at(export, slot) else { return false };
+        let address = &self.export(export).members.contact(slot).address;
+        let connection = self.export(export).connection;
+        // The vendor's index is late.
+        let lag_ms = i64::try_from(self.catalog.timing.index_lag_ms).unwrap_or(i64::MAX);
+        let revives = |other: &ExportId| {
+            let members = &self.export(*other).members;
+            let Some(slot) = members.find_contact(address) else { return false };
+            let contact = members.contact(slot);
+            let imported_at = match contact.known {
+                Known::On { at, .. } => Some(at),
+                Known::Unknown { since } => Some(since),
+                Known::Off => None,
+            };
+            contact.in_flight.is_some() || imported_at.is_some_and(|at| shown_at <= at.plus_ms(lag_ms))
+        };
+        !self.export_ids().any(|other| self.export(other).connection == connection && revives(&other))
     }
 
     /// Whether an import of an export may leave now; asks for a reading where it may not.

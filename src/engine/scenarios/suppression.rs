@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 use super::super::{event::HoldReason, output::Call};
-use super::{START, Stage, catalog};
+use super::{START, Stage, backfill::two_exports, catalog};
 
 const WEEK_MS: u64 = 7 * 86_400_000;
 
@@ -199,4 +199,28 @@ fn the_removal_of_one_that_was_deleted_since_costs_no_call() {
     stage.answered(&poll, stage.activity(3, ActivityState::Completed, 1, None));
     stage.exit("gone");
     assert_eq!(stage.next_call().request, Request::LookUp { address: "gone@example.com".into() });
+}
+
+#[test]
+fn one_whom_an_import_to_another_list_may_have_revived_since_is_removed_like_any_other() {
+    let mut stage = Stage::begin_with(two_exports(), Vec::new(), None, START);
+    stage.reads_suppressed = true;
+    stage.enter("first");
+    let call = reading(&mut stage);
+    stage.suppressed(&call, &[]);
+    stage.complete(1);
+    stage.pass(3_600_000);
+    stage.record("first", "trial", ChangeKind::Entered, Some("first@example.com"), Some("Ann"));
+    let call = reading(&mut stage);
+    stage.suppressed(&call, &[]);
+    let post = stage.next_call();
+    stage.engine.connections[0].suppression.ask();
+    let call = reading(&mut stage);
+    stage.suppressed(&call, &["first"]);
+    stage.pass(10_000);
+    stage.started(&post, 3);
+    let poll = stage.next_call();
+    stage.answered(&poll, stage.activity(3, ActivityState::Completed, 1, None));
+    stage.exit("first");
+    assert_eq!(stage.next_call().request, Request::LookUp { address: "first@example.com".into() });
 }

@@ -221,11 +221,17 @@ impl Account {
         left
     }
 
+    /// Takes a contact off all lists.
+    pub(super) fn leave_all(&mut self, contact: u32, now_s: u32) {
+        for list in 0..self.lists.len() {
+            self.leave(contact, u32::try_from(list).unwrap_or(u32::MAX), now_s);
+        }
+    }
+
+    /// Whoever is deleted leaves all lists.
     pub(super) fn set_status(&mut self, contact: u32, status: ContactStatus, now_s: u32) {
         if status == ContactStatus::Deleted {
-            for list in 0..self.lists.len() {
-                self.leave(contact, u32::try_from(list).unwrap_or(u32::MAX), now_s);
-            }
+            self.leave_all(contact, now_s);
         }
         if let Some(entry) = self.contacts.get_mut(contact as usize) {
             entry.status = status;

@@ -101,6 +101,8 @@ pub struct VendorConfig {
     pub import_revives_deleted: bool,
     /// An import lifts a contact's opt-out. Documented not to; the default is that it does not.
     pub import_lifts_opt_out: bool,
+    /// Whoever opts out leaves all lists. Undocumented; the default is that it stays on them, counted apart.
+    pub opt_out_leaves_lists: bool,
     /// Activities of imports show their file's name. Inferred; the default is that they do.
     pub names_echoed: bool,
     /// `items_total_count` of an import includes the header row, as the schema of `ActivityImport` words it.
@@ -146,6 +148,7 @@ impl Default for VendorConfig {
             access_token_life_s: 86_400,
             import_revives_deleted: false,
             import_lifts_opt_out: false,
+            opt_out_leaves_lists: false,
             names_echoed: true,
             header_counted: true,
             execution: Execution::AtEnd,

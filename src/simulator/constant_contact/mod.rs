@@ -346,6 +346,9 @@ impl Vendor {
         let now_s = self.now_s();
         let Some(number) = self.account.find_or_create(&address, now_s) else { return false };
         self.account.set_status(number, planted.status, now_s);
+        if planted.status == ContactStatus::Unsubscribed && self.config.opt_out_leaves_lists {
+            self.account.leave_all(number, now_s);
+        }
         if planted.status == ContactStatus::Deleted {
             return true;
         }

@@ -60,6 +60,7 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             index_lag_s: if rng.bool() { 0 } else { rng.u32(1..590) },
             address_bytes_max: if rng.bool() { 80 } else { 50 },
             import_lifts_opt_out: rng.bool(),
+            opt_out_leaves_lists: rng.bool(),
             names_echoed: rng.u32(..6) != 0,
             source_among_targets: match rng.u32(..6) {
                 0 => SourceAmongTargets::EmptiedFirst,

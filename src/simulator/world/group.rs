@@ -15,6 +15,9 @@ use crate::model::{
 use super::{Happening, World, process::Term};
 use crate::simulator::{faults::Fault, sometimes::Sometimes};
 
+/// How long a process waits with a term that is held before it begins it again.
+const HELD_AGAIN_MS: u64 = 30_000;
+
 /// The group as its coordinator sees it.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -176,10 +179,11 @@ impl World {
         self.trace.line(self.now_ms, format_args!("BEGIN of term {} in process {process}, epoch {epoch}", takeover.term));
         let starts = match engine.begin(self.clock(process), &self.broker.beginning(&offsets, fenced_at)) {
             Ok(starts) => starts,
-            // Whoever fenced it has written what the offsets that it fetched do not say: it holds until it hears of that.
+            // Whoever fenced it has written what the offsets that it fetched do not say: it holds, and looks again.
             Err(_) if epoch < self.broker.epoch() => {
                 self.reached.mark(Sometimes::ZombieInTakeover);
-                Vec::new()
+                self.begins_again_after(process, HELD_AGAIN_MS);
+                return;
             }
             Err(reason) => {
                 self.break_promise("liveness", format!("a term does not begin: {}", reason.as_str()));
@@ -238,9 +242,13 @@ impl World {
             self.leaves_group(process);
             return;
         }
+        let ms = self.rng.u64(500..10_000);
+        self.begins_again_after(process, ms);
+    }
+
+    fn begins_again_after(&mut self, process: usize, ms: u64) {
         if self.group.owner == Some(process) {
             self.group.begins_again = true;
-            let ms = self.rng.u64(500..10_000);
             let assignment = self.group.assignment;
             self.after(ms, Happening::Assigned { process, assignment });
         }
