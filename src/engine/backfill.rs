@@ -111,7 +111,8 @@ impl Engine {
             Some(id) => routed.segments.iter().filter(|name| !self.catalog.export(id).segments.contains(name)).collect(),
             None => routed.segments.iter().collect(),
         };
-        if segments.is_empty() {
+        // One that is gone leaves a word of where it was, though all its segments were just being read again.
+        if segments.is_empty() && kept.is_some() {
             return;
         }
         let at: Vec<NextOffset> = header.partitions.iter().map(|partition| partition.next).collect();
@@ -130,8 +131,10 @@ impl Engine {
         let known = &mut stopped_before.segments;
         known.retain(|known| !segments.contains(&&known.segment));
         known.extend(stopped);
-        let count = super::limits::count(segments.len());
-        self.emit(Event::SegmentsStopped { export: routed.export.clone(), segments: count });
+        if !segments.is_empty() {
+            let count = super::limits::count(segments.len());
+            self.emit(Event::SegmentsStopped { export: routed.export.clone(), segments: count });
+        }
     }
 
     /// Segments of an export that had not been routed, or with another mapping.
@@ -318,7 +321,12 @@ impl Engine {
             }
             self.emit(Event::BackfillEnded { export: id });
         }
-        self.routing.stopped.retain(|stopped| !stopped.segments.is_empty());
+        let mut stopped = std::mem::take(&mut self.routing.stopped);
+        stopped.retain(|stopped| {
+            let routed = self.export_ids().any(|id| self.export(id).routed && self.catalog.export(id).name == stopped.export);
+            !stopped.segments.is_empty() || !routed
+        });
+        self.routing.stopped = stopped;
         self.routing.taken = HashMap::default();
         self.journal.urgent = true;
     }

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 use super::super::{Event, event::HoldReason};
-use super::{Call, LIST, START, Stage, catalog};
+use super::{Call, LIST, START, Stage, backfill::two_exports, catalog};
 
 const NEW: ListId = ListId::from_u128(99);
 
@@ -276,4 +276,27 @@ fn rows_on_which_a_search_for_refused_ones_was_spent_are_sent_to_the_new_list() 
     let (list, joined) = stage.joins(3);
     assert_eq!((list, joined), (NEW, ours.map(|(profile, _)| format!("{profile}@example.com")).to_vec()));
     assert_eq!(stage.outcome(), (6, 0, 0));
+}
+
+#[test]
+fn one_that_is_taken_away_before_its_segments_are_read_again_still_knows_its_old_list_when_it_comes_back() {
+    let both = || {
+        let mut catalog = two_exports();
+        catalog.exports[0].removal_strategies = vec![RemovalStrategy::LookUp];
+        catalog
+    };
+    let mut moves = both();
+    moves.exports[0].list = ListRef::Id(NEW);
+    let mut gone = both();
+    gone.exports.remove(0);
+    let mut stage = Stage::begin_with(both(), Vec::new(), None, START);
+    stage.enter("p1");
+    stage.complete(1);
+    let stage = stage.begun_again(moves.clone());
+    assert!(stage.header().routed[0].segments.is_empty(), "they are being read again");
+    let stage = stage.begun_again(gone.clone()).begun_again(gone);
+    let mut stage = stage.reconfigured(moves);
+    assert_eq!(stage.leave(&[("p1", 11)], 2).0, LIST);
+    stage.new_list_has(&[]);
+    assert_eq!(stage.joins(3), (NEW, vec!["p1@example.com".to_owned()]));
 }
