@@ -220,9 +220,9 @@ impl Overhead {
         }
     }
 
-    /// The part of all calls that no flush was priced with.
+    /// The part of all calls that no flush was priced with; below zero where flushes took fewer than they were priced with.
     pub(super) fn share(self) -> f64 {
-        (1.0 - self.planned / self.made).clamp(0.0, 0.6)
+        (1.0 - self.planned / self.made).clamp(-0.6, 0.6)
     }
 }
 

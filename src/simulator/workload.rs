@@ -160,7 +160,7 @@ impl Scenario {
         let usual = Timing::default();
         let park_after_ms = if rng.bool() { usual.park_after_ms } else { rng.u64(500..usual.park_after_ms) };
         let fields = ["profile.email", "profile.first_name", "profile.last_name", "profile.attributes.city"];
-        let catalog = Catalog {
+        let mut catalog = Catalog {
             applications,
             connections,
             exports,
@@ -173,8 +173,16 @@ impl Scenario {
         let starts: Vec<NextOffset> = (0..partitions).map(&mut start).collect();
         // 2026-06-01, somewhere in the day, or shortly before its end.
         let day = UnixMillis(20_605 * DAY_MS);
-        let wall_start =
-            if rng.u32(..3) == 0 { day.plus_ms(DAY_MS - rng.i64(1_000..900_000)) } else { day.plus_ms(rng.i64(0..DAY_MS)) };
+        let wall_start = if rng.u32(..3) == 0 {
+            // A day that is spent before it ends shows whose midnight counts.
+            for application in &mut catalog.applications {
+                let spent = Some(rng.u32(12..40)).filter(|_| rng.bool());
+                application.calls_per_day = spent.or(application.calls_per_day);
+            }
+            day.plus_ms(DAY_MS - rng.i64(1_000..900_000))
+        } else {
+            day.plus_ms(rng.i64(0..DAY_MS))
+        };
         let mut scenario = Self {
             catalog,
             lists,
