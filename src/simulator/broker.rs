@@ -9,7 +9,7 @@ use crate::model::{
     dead_letter::DeadLetter,
     event::SourceRecord,
     position::{NextOffset, PartitionId, Position},
-    state::{Header, StateChange, StateValue},
+    state::{Header, StateChange, StateKey, StateValue},
     time::Mono,
 };
 
@@ -42,6 +42,13 @@ impl Broker {
     pub fn new(starts: &[NextOffset]) -> Self {
         let partition = |next: &NextOffset| SourcePartition { records: Vec::new(), log_start: next.offset, log_end: next.offset };
         Self { source: starts.iter().map(|next| (next.partition, partition(next))).collect(), ..Self::default() }
+    }
+
+    /// The state topic holds this record from the beginning.
+    pub fn hold(&mut self, key: &StateKey, value: &StateValue) {
+        let mut bytes = Vec::new();
+        codec::state::encode_value(value, &mut bytes);
+        self.state.push((codec::state::encode_key(key), Some(bytes)));
     }
 
     /// Appends a record behind a gap of `gap` offsets (what transaction markers and compaction leave), and says where.
@@ -192,7 +199,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use crate::engine::output::CommitId;
-    use crate::model::{event::RecordContent, state::StateKey, time::UnixMillis};
+    use crate::model::{event::RecordContent, time::UnixMillis};
 
     use super::*;
 

@@ -34,6 +34,8 @@ pub struct Scenario {
     pub departures: Vec<Departure>,
     /// The vendor's clock at the beginning.
     pub wall_start: UnixMillis,
+    /// Calls of the first day that an earlier term has spent, by application.
+    pub spent: Vec<u32>,
     /// Where the partitions of the source begin.
     pub starts: Vec<NextOffset>,
     /// The records to come, in the order of their time.
@@ -160,7 +162,7 @@ impl Scenario {
         let usual = Timing::default();
         let park_after_ms = if rng.bool() { usual.park_after_ms } else { rng.u64(500..usual.park_after_ms) };
         let fields = ["profile.email", "profile.first_name", "profile.last_name", "profile.attributes.city"];
-        let mut catalog = Catalog {
+        let catalog = Catalog {
             applications,
             connections,
             exports,
@@ -173,22 +175,22 @@ impl Scenario {
         let starts: Vec<NextOffset> = (0..partitions).map(&mut start).collect();
         // 2026-06-01, somewhere in the day, or shortly before its end.
         let day = UnixMillis(20_605 * DAY_MS);
-        let wall_start = if rng.u32(..3) == 0 {
-            // A day that is spent before it ends shows whose midnight counts.
-            for application in &mut catalog.applications {
-                let spent = Some(rng.u32(12..40)).filter(|_| rng.bool());
-                application.calls_per_day = spent.or(application.calls_per_day);
-            }
-            day.plus_ms(DAY_MS - rng.i64(1_000..900_000))
-        } else {
-            day.plus_ms(rng.i64(0..DAY_MS))
+        let ends_soon = rng.u32(..3) == 0;
+        let wall_start = day.plus_ms(if ends_soon { DAY_MS - rng.i64(1_000..900_000) } else { rng.i64(0..DAY_MS) });
+        // A day that is spent before it ends shows whose midnight counts.
+        let mut spent = |application: &Application| {
+            let left = rng.u32(10..60);
+            let spends = ends_soon && rng.bool();
+            application.calls_per_day.filter(|_| spends).map_or(0, |calls| calls.saturating_sub(left))
         };
+        let spent = catalog.applications.iter().map(&mut spent).collect();
         let mut scenario = Self {
             catalog,
             lists,
             contacts,
             departures: Vec::new(),
             wall_start,
+            spent,
             starts,
             arrivals: Vec::new(),
             changes: Vec::new(),

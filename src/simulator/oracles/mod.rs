@@ -148,7 +148,7 @@ impl Oracles {
             applied: applied_means_completed::AppliedMeansCompleted::default(),
             one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
             opt_out: opt_out_respected::OptOutRespected::new(catalog, scenario),
-            quota: quota_never_exceeded::QuotaNeverExceeded::new(catalog),
+            quota: quota_never_exceeded::QuotaNeverExceeded::new(scenario),
             bounded: bounded::Bounded::default(),
             private: private::Private,
         }

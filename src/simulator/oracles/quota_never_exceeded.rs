@@ -8,6 +8,8 @@ use crate::model::{
     time::{UnixMillis, UtcDay},
 };
 
+use crate::simulator::workload::Scenario;
+
 use super::{Sight, Verdict};
 
 /// What came with one API key.
@@ -27,8 +29,10 @@ pub struct QuotaNeverExceeded {
 }
 
 impl QuotaNeverExceeded {
-    pub(super) fn new(catalog: &Catalog) -> Self {
-        Self { counts: catalog.applications.iter().map(|_| Count::default()).collect() }
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let day = scenario.wall_start.day();
+        let spent = scenario.spent.iter();
+        Self { counts: spent.map(|calls| Count { day, in_day: u64::from(*calls), ..Count::default() }).collect() }
     }
 
     /// A request left, or came, that the term with this epoch sent. Limits are kept by one sender alone: once a newer

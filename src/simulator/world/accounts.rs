@@ -9,6 +9,7 @@ use crate::model::{
     ListId,
     catalog::{Catalog, ConnectionId, ListRef},
     hash::text_hash,
+    state::{LedgerRecord, StateKey, StateValue},
 };
 use crate::simulator::{
     constant_contact::{ActivityTime, Execution, PlantedContact, SourceAmongTargets, Vendor, VendorConfig},
@@ -16,6 +17,15 @@ use crate::simulator::{
 };
 
 impl World {
+    /// What an earlier term has spent of the first day stands in the state.
+    pub(super) fn holds_spent(&mut self) {
+        for (application, calls) in self.catalog.applications.iter().zip(&self.scenario.spent).filter(|(_, calls)| **calls > 0) {
+            let ledger = LedgerRecord { day: self.scenario.wall_start.day(), calls: *calls, calls_next_day: 0 };
+            let key = StateKey::Ledger { application: application.client_id_hash };
+            self.broker.hold(&key, &StateValue::Ledger(ledger));
+        }
+    }
+
     /// Somebody opts out, or is deleted: by the account's own pages, not by us.
     pub(super) fn departs(&mut self, index: usize) {
         let now = self.vendor_time();

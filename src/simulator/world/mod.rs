@@ -288,6 +288,7 @@ impl World {
             scenario,
             faults,
         };
+        world.holds_spent();
         world.plan();
         Ok(world)
     }
