@@ -9,7 +9,7 @@ use crate::model::{
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ControlRecord, ExportRecord, Growth, Header, LedgerRecord,
-        MemberCut, PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        MemberCut, PartitionHeader, Refused, RoutedExport, Sent, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
         SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
@@ -41,6 +41,7 @@ fn member() -> impl Strategy<Value = MemberCut> {
     });
     let refused =
         (any::<u64>(), text(), position()).prop_map(|(row_hash, reason, position)| Refused { row_hash, reason, position });
+    let sent = (any::<u64>(), proptest::collection::vec(millis(), 0..6)).prop_map(|(address_hash, at)| Sent { address_hash, at });
     (
         proptest::collection::vec(text(), 0..4),
         proptest::option::of(text()),
@@ -50,8 +51,9 @@ fn member() -> impl Strategy<Value = MemberCut> {
         proptest::collection::vec(applied, 0..3),
         proptest::option::of(refused),
         any::<bool>(),
+        proptest::collection::vec(sent, 0..2),
     )
-        .prop_map(|(segments, address, row, positions, changed_at, applied, refused, erased)| MemberCut {
+        .prop_map(|(segments, address, row, positions, changed_at, applied, refused, erased, sent)| MemberCut {
             segments,
             address,
             row,
@@ -60,6 +62,7 @@ fn member() -> impl Strategy<Value = MemberCut> {
             applied,
             refused,
             erased,
+            sent,
         })
 }
 
