@@ -245,10 +245,12 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_and_a_connection_of_the_version_before_are_read(batch in batch(), read_at in proptest::option::of(millis())) {
+    fn records_of_the_version_before_are_read(batch in batch(), member in member(), read_at in proptest::option::of(millis())) {
         let batch = BatchChunk { round: None, deletes: false, ..batch };
+        let member = MemberCut { sent: Vec::new(), ..member };
         let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
         for (key, value, appended_bytes) in [
+            (StateKey::Member { export: "e".into(), profile: "p".into() }, StateValue::Member(member), 1),
             (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 2),
             (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
         ] {
