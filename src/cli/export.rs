@@ -160,6 +160,7 @@ fn one(export: &Value) -> String {
         ("in_flight", "in flight"),
         ("removals_held_back", "removals held back"),
         ("suppressed", "suppressed"),
+        ("flapping", "flapping"),
     ];
     let numbers: Vec<String> = numbers.iter().map(|(key, word)| format!("{} {word}", export[*key])).collect();
     text.push_str(&format!("  {}\n", numbers.join(", ")));
@@ -178,11 +179,11 @@ mod tests {
     #[test]
     fn what_is_answered_is_told_in_words() {
         let export = json!({ "name": "spring", "held": "paused", "explain": "resume it", "members": 3, "waiting": 2, "in_flight": 0,
-            "removals_held_back": 1, "suppressed": 0, "decisions": [{ "explain": "2 adds wait" }] });
+            "removals_held_back": 1, "suppressed": 0, "flapping": 0, "decisions": [{ "explain": "2 adds wait" }] });
         let told = words(&json!({ "exports": [export] }), None);
         assert_eq!(
             told,
-            "spring  paused: resume it\n  3 on the list, 2 waiting, 0 in flight, 1 removals held back, 0 suppressed\n  2 adds wait\n"
+            "spring  paused: resume it\n  3 on the list, 2 waiting, 0 in flight, 1 removals held back, 0 suppressed, 0 flapping\n  2 adds wait\n"
         );
         let told = words(&json!({ "export": "spring", "explain": "it goes on" }), Some(ControlAction::Resume));
         assert_eq!(told, "spring: it goes on\n");

@@ -8,13 +8,16 @@ use super::{CommandError, validate::overrides};
 use crate::{
     codec,
     config::{self, Config},
-    engine::RefusedReason,
+    engine::{
+        RefusedReason,
+        limits::{SENDS_MAX, SENDS_WINDOW_MS},
+    },
     model::{
         Text,
         batch::BatchName,
         catalog::ClientIdHash,
         hash::text_hash,
-        state::{BatchChunk, ExportRecord, Header, LedgerRecord, MemberCut, ROW_LEFT, StateChange, StateKey, StateValue},
+        state::{BatchChunk, ExportRecord, Header, LedgerRecord, MemberCut, ROW_LEFT, Sent, StateChange, StateKey, StateValue},
         time::UnixMillis,
     },
     shell::kafka::{KafkaFault, KafkaSettings, read_state},
@@ -238,6 +241,11 @@ fn profile_view(profile: &str, shards: &[Kept]) -> Value {
                 "has_left": applied.row_hash == ROW_LEFT,
             })).collect::<Vec<_>>(),
             "refused": cut.refused,
+            "sent": cut.sent.iter().map(|sent| json!({
+                "address_hash": format!("{:016x}", sent.address_hash),
+                "at": sent.at.iter().map(|at| instant(*at)).collect::<Vec<_>>(),
+                "explain": explain_sent(sent),
+            })).collect::<Vec<_>>(),
             "erased": cut.erased,
         }));
     }
@@ -245,6 +253,15 @@ fn profile_view(profile: &str, shards: &[Kept]) -> Value {
     let open = open.filter(|(_, batch)| batch.rows.iter().any(|row| row.profile == profile));
     let open: Vec<Value> = open.map(|((name, _), batch)| json!({ "batch": name, "export": batch.export })).collect();
     json!({ "profile": profile, "exports": exports, "open_batches": open })
+}
+
+/// What follows from how often an address was sent.
+fn explain_sent(sent: &Sent) -> String {
+    let goes_at = sent.at.len().checked_sub(SENDS_MAX).and_then(|oldest| instant(sent.at[oldest].plus_ms(SENDS_WINDOW_MS)));
+    goes_at.map_or_else(
+        || "it was sent again within a day; adds and updates go on".to_owned(),
+        |at| format!("it was sent five times within a day: its newest row waits until {at}, and goes by itself; removals go on"),
+    )
 }
 
 fn export_view(name: &str, shards: &[Kept]) -> Option<Value> {

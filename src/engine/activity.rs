@@ -454,6 +454,7 @@ impl Engine {
         let (restored, search, unfound, deletes) = (batch.restored, batch.search, batch.unfound, batch.deletes);
         let mut parked = 0;
         let slots: Vec<ContactSlot> = batch.rows.iter().map(|row| row.slot).collect();
+        let imports = batch.operation == Operation::Import;
         let mut unstaged = Vec::new();
         for (index, row) in batch.rows.into_iter().enumerate() {
             self.export_mut(export).members.contact_mut(row.slot).in_flight = None;
@@ -468,6 +469,11 @@ impl Engine {
             // What is not sent again in parts was sent once: who of it is on the list is not known.
             let undone = search.is_some() && matches!(&*ending, Ending::NotDone);
             let ending = if haunted || undone { &Ending::Unknown } else { &*ending };
+            match ending {
+                Ending::Applied { at, .. } if imports => self.note_sent(export, row.slot, *at, false),
+                Ending::Unknown if imports && !undone => self.note_sent(export, row.slot, vendor_now, false),
+                Ending::Applied { .. } | Ending::Unknown | Ending::NotDone => {}
+            }
             match ending {
                 // It was not on the staging list, and is on the target still.
                 Ending::Applied { .. } if !staged => self.send_again(now, export, row, None),

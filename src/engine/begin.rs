@@ -13,8 +13,8 @@ use crate::model::{
     position::{NextOffset, PartitionId},
     row::Row,
     state::{
-        BatchChunk, Header, LedgerRecord, MemberCut, ROW_LEFT, ROW_UNKNOWN, STATE_FORMAT, StateChange, StateKey, StateValue,
-        SuppressedBucket,
+        BatchChunk, Header, LedgerRecord, MemberCut, ROW_LEFT, ROW_UNKNOWN, STATE_FORMAT, Sent, StateChange, StateKey,
+        StateValue, SuppressedBucket,
     },
     time::{Mono, Now, UnixMillis},
 };
@@ -74,6 +74,8 @@ pub(super) struct Restored {
     pub(super) rows: BTreeMap<(ExportId, ContactSlot), RowsOf>,
     /// Further members whose records say what was applied of a contact, beside its owner.
     pub(super) claims: BTreeMap<(ExportId, ContactSlot), ClaimsOf>,
+    /// The sends that members' records tell of.
+    pub(super) sent: BTreeMap<(ExportId, MemberId), Vec<Sent>>,
 }
 
 pub(super) type RowsOf = SmallVec<[(MemberId, Row, UnixMillis); 1]>;
@@ -199,6 +201,8 @@ impl Engine {
             }
         }
         members.forget_member(id);
+        members.forget_was_sent();
+        self.restored.sent.remove(&(export, id));
     }
 
     fn restore_member(&mut self, export: ExportId, profile: &Text, cut: MemberCut) {
@@ -214,6 +218,9 @@ impl Engine {
         member.erased = cut.erased;
         member.refused = cut.refused.filter(|_| !planted(Bug::RefusedForgotten)).map(Box::new);
         let is_refused = member.refused.is_some();
+        if !cut.sent.is_empty() {
+            self.restored.sent.insert((export, id), cut.sent);
+        }
         members.set_positions(id, &cut.positions);
         members.set_contact(id, wanted);
         if let Some(slot) = wanted {
@@ -322,6 +329,7 @@ impl Engine {
         self.ends = beginning.partitions.iter().map(|partition| (partition.start.partition, partition.log_end)).collect();
         self.begin_order(header.as_ref(), beginning);
         self.router = Some(Router::new(&catalog, |id| self.export(id).routed));
+        self.restore_sends();
         self.restore_batches(now, header.as_ref());
         for export in self.export_ids() {
             self.begin_export(now, export, self.rows_fit(header.as_ref(), export));
@@ -521,6 +529,7 @@ impl Engine {
         !moves
             && !self.export_ids().any(|id| self.has_to_adopt(id))
             && self.journal.waiting == 0
+            && self.exports.iter().all(|export| export.flapping.live == 0)
             && self.batches.is_empty()
             && self.acks.unsettled() == 0
             && self.journal.is_empty()

@@ -89,6 +89,8 @@ pub enum Place {
     Suppressed,
     /// For another row: a search for refused rows was spent on this one.
     SearchSpent,
+    /// For the oldest send of its address to be a day old: it flaps.
+    Flapping,
     /// For its export to be configured again: nothing is added to the list of a removed one.
     Kept,
     /// For the operator: it is a removal that may not go now.

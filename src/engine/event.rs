@@ -175,6 +175,14 @@ pub enum Event {
         /// How many.
         contacts: u32,
     },
+    /// Adds and updates were parked because their address was sent so often within a day that the vendor might take one more
+    /// for abuse; the newest of each is sent when the oldest of these is a day old.
+    Flapping {
+        /// Their export.
+        export: ExportId,
+        /// How many contacts.
+        contacts: u32,
+    },
     /// Contacts of erased profiles were deleted in their account.
     ContactsDeleted {
         /// The export.

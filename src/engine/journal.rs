@@ -328,7 +328,8 @@ impl Engine {
         let catalog = std::sync::Arc::clone(&self.catalog);
         let Some(member) = self.export(export).members.member_if(id) else { return };
         let recorded = member.recorded;
-        let gone = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
+        let left = member.segments == 0 && member.contact.is_none() && member.former.is_empty();
+        let gone = left && !self.keeps_sends(export, id);
         let key = StateKey::Member { export: catalog.export(export).name.clone(), profile: member.profile.clone() };
         let unsettled = self.unsettled_position(export, id);
         // What was entered and left in one partition is read again as a whole. In two, the exit may be settled alone; and
@@ -372,7 +373,7 @@ impl Engine {
                         .members
                         .member_if(id)
                         .is_none_or(|member| member.segments != 0 || member.contact.is_some() || !member.former.is_empty());
-                    if stays {
+                    if stays || self.keeps_sends(export, id) {
                         continue;
                     }
                     match self.unsettled_position(export, id) {
@@ -425,6 +426,7 @@ impl Engine {
             applied: applied.collect(),
             refused: member.refused.as_deref().cloned(),
             erased: member.erased,
+            sent: self.sent_of(export, id),
         }
     }
 

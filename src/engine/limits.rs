@@ -114,6 +114,14 @@ pub const ROUNDS_FAILED_MAX: u32 = 3;
 /// See [`ROUNDS_FAILED_MAX`].
 pub const ROUNDS_PAUSE_MS: u64 = 900_000;
 
+/// Sends of one address in an account within a day: more may have the vendor flag it as abuse.
+pub const SENDS_MAX: usize = 5;
+/// How long a send counts: a day, and the second to which the vendor's times are known.
+pub const SENDS_WINDOW_MS: i64 = 86_401_000;
+/// Addresses of an account that left their list within a day of their only send, as far as they are remembered: about 100
+/// bytes each. Where more do, segments are made anew rather than flapping.
+pub const SENT_ONCE_MAX: usize = 500_000;
+
 /// Imports that a search for refused rows may cost: with their polls about 20 calls.
 pub const SEARCH_IMPORTS_MAX: u32 = 10;
 

@@ -14,13 +14,14 @@ use crate::model::{
     ContactId, Text,
     catalog::SEGMENTS_PER_EXPORT_MAX,
     position::{PartitionId, Position},
-    state::{ADOPTED_PREFIX, Refused},
+    state::{ADOPTED_PREFIX, ROW_ADOPTED, Refused},
     time::UnixMillis,
 };
 
 use super::{
     coalescer::Waiting,
     few::Few,
+    flapping::WasSent,
     limits::CONTACT_IDS_MAX,
     planted::{Bug, planted},
 };
@@ -50,6 +51,16 @@ pub enum Known {
         /// When the last activity that may have touched it ended, as far as we know.
         since: UnixMillis,
     },
+}
+
+impl Known {
+    /// When the contact was sent last, or may have been.
+    const fn sent_at(self) -> Option<UnixMillis> {
+        match self {
+            Self::Off | Self::On { row_hash: ROW_ADOPTED, .. } => None,
+            Self::On { at, .. } | Self::Unknown { since: at } => Some(at),
+        }
+    }
 }
 
 /// A profile in an export.
@@ -213,6 +224,8 @@ pub struct Membership {
     left: Option<HashSet<u32, std::hash::BuildHasherDefault<Xxh3Default>>>,
     /// Members (by slot) that were fed from further partitions: their newest events there that may be read again.
     fed_further: BTreeMap<u32, SmallVec<[Position; 1]>>,
+    /// Contacts that are off the list since [`Self::take_was_sent`] was called last, and had been sent.
+    was_sent: Vec<WasSent>,
 }
 
 fn hash(seed: u64, text: &str) -> u64 {
@@ -237,6 +250,7 @@ impl Membership {
             ids: HashMap::default(),
             left: None,
             fed_further: BTreeMap::new(),
+            was_sent: Vec::new(),
         }
     }
 
@@ -480,14 +494,35 @@ impl Membership {
         let is = matches!(known, Known::On { .. });
         let [was_unknown, is_unknown] = [contact.known, known].map(|known| matches!(known, Known::Unknown { .. }));
         let leaves = contact.known != Known::Off && known == Known::Off;
+        let sent_at = contact.known.sent_at();
         contact.known = known;
         if leaves {
+            if let Some(at) = sent_at {
+                let was_sent = WasSent::new(contact.address.clone(), contact.owner, at);
+                self.was_sent.push(was_sent);
+            }
             self.keep_left(slot);
         } else if known != Known::Off {
             self.forget_left(slot);
         }
         self.unknown = self.unknown + u64::from(is_unknown) - u64::from(was_unknown);
         self.on_list = self.on_list + u64::from(is) - u64::from(was);
+    }
+
+    /// When a contact that is, or may be, on the list was sent last.
+    #[must_use]
+    pub fn sent_at(&self, slot: ContactSlot) -> Option<UnixMillis> {
+        self.contact(slot).known.sent_at()
+    }
+
+    /// Takes the contacts that are off the list since this was called last, and had been sent.
+    pub(super) fn take_was_sent(&mut self) -> Vec<WasSent> {
+        std::mem::take(&mut self.was_sent)
+    }
+
+    /// Forgets them: what the state tells is no leaving.
+    pub fn forget_was_sent(&mut self) {
+        self.was_sent.clear();
     }
 
     /// Whether the change of this contact with this sequence still waits.

@@ -34,6 +34,7 @@ mod decision;
 mod erasure;
 mod existing;
 mod few;
+mod flapping;
 mod ghosts;
 mod hourly;
 mod journal;
@@ -192,6 +193,8 @@ struct ConnectionState {
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
+    /// Addresses that were sent more than once within a day.
+    flapping: flapping::Flapping,
     /// What was found out of it.
     learned: learned::Learned,
     staging: staging::Staging,
@@ -235,6 +238,7 @@ struct ExportState {
     suppressed: suppression::SuppressedAdds,
     /// Rows that are kept because a search for refused ones was spent on them.
     search_spent: usize,
+    flapping: flapping::FlappingChanges,
     finding: Finding,
     rounds: rounds::Rounds,
     /// A contact that is to be deleted is being looked up.
@@ -379,6 +383,7 @@ impl Engine {
         self.finish_batches(now);
         self.finish_moves(now);
         self.adopt_existing(now);
+        self.pass_flapping(now);
         self.plan(now);
         self.make_calls(now);
         self.park(now);
@@ -386,6 +391,7 @@ impl Engine {
         self.read_waiting();
         self.press_back();
         self.tell_suppressed();
+        self.tell_flapping();
         self.tell(now);
     }
 
@@ -469,6 +475,7 @@ impl ConnectionState {
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
+            flapping: flapping::Flapping::default(),
             learned: learned::Learned::default(),
             staging: staging::Staging::default(),
             ghosts_at: Mono(0),
@@ -503,6 +510,7 @@ impl ExportState {
             removals: Removals::default(),
             suppressed: suppression::SuppressedAdds::default(),
             search_spent: 0,
+            flapping: flapping::FlappingChanges::default(),
             finding: Finding::Idle,
             rounds: rounds::Rounds::default(),
             erased_under_way: false,

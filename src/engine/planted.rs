@@ -79,6 +79,8 @@ named! {
         LeftForgotten = "who has left is not deleted",
         /// A contact that was deleted may be imported again.
         DeletedImported = "a deleted contact is imported",
+        /// Contacts that flap are sent as often as they change.
+        FlappingSent = "a flapping contact is sent all the time",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }

@@ -121,6 +121,8 @@ impl Engine {
         let claims = std::mem::take(&mut self.restored.claims);
         let claims = claims.into_iter().filter_map(|((id, slot), claims)| Some(((renumber(id)?, slot), claims)));
         self.restored.claims = claims.collect();
+        let sent = std::mem::take(&mut self.restored.sent);
+        self.restored.sent = sent.into_iter().filter_map(|((id, member), sent)| Some(((renumber(id)?, member), sent))).collect();
         let lists = std::mem::take(&mut self.restored.lists);
         self.restored.lists = lists.into_iter().filter_map(|(id, list)| Some((renumber(id)?, list))).collect();
     }

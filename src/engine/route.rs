@@ -232,6 +232,7 @@ impl Engine {
             for heir in members.point(id, None) {
                 self.due(export, heir);
             }
+            self.forget_sends_of(export, id);
             erased.push((export, id, old, former));
         }
         for (export, id, old, former) in erased {
@@ -424,6 +425,10 @@ impl Engine {
                 state.search_spent -= 1;
                 return Some(waiting);
             }
+            Some(Place::Flapping) => {
+                state.flapping.live -= 1;
+                return Some(waiting);
+            }
             Some(Place::Kept) => return Some(waiting),
             Some(Place::HeldBack) => {
                 state.held_back -= 1;
@@ -448,6 +453,10 @@ impl Engine {
         }
         if waiting.operation == Some(Operation::Import) && self.is_unfound(export, slot, &waiting.row) {
             self.put_unfound(export, slot, waiting);
+            return;
+        }
+        if waiting.operation == Some(Operation::Import) && self.flaps(export, slot) {
+            self.put_flapping(export, slot, waiting);
             return;
         }
         if waiting.operation == Some(Operation::Remove) && self.holds_back(export, slot) {
@@ -483,7 +492,7 @@ impl Engine {
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Erased) => state.removals.erased.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed | Place::SearchSpent | Place::Kept | Place::HeldBack) | None => {}
+            Some(Place::Suppressed | Place::SearchSpent | Place::Flapping | Place::Kept | Place::HeldBack) | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;

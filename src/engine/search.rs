@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Text,
-    batch::{CutReason, ImportRows},
+    batch::{CutReason, ImportRows, Operation},
     catalog::ExportId,
     hash::text_hash,
     named,
@@ -146,6 +146,10 @@ impl Engine {
         search.into_iter().for_each(|id| self.searches.joined(id));
         self.close(&batch);
         let rows = std::mem::take(&mut batch.rows);
+        if search.is_some() && batch.operation == Operation::Import {
+            let vendor_now = self.vendor_now(self.export(batch.export).application, now);
+            rows.iter().for_each(|row| self.note_sent(batch.export, row.slot, vendor_now, true));
+        }
         let (firsts, seconds): (Vec<_>, Vec<_>) = (0..).zip(rows).partition(|(row, _): &(u32, BatchRow)| is_first(*row));
         let first_len = firsts.len();
         for part in [firsts, seconds] {

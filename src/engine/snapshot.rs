@@ -102,6 +102,9 @@ pub struct ExportView {
     pub suppressed: u64,
     /// Rows that are kept and not sent again: some of them were refused, and the search for which is spent.
     pub search_spent: u64,
+    /// Adds and updates that are parked, because their address was sent five times within a day: each goes when the oldest of
+    /// these is a day old.
+    pub flapping: u64,
     /// Rows that were sent in the last 60 minutes.
     pub profiles_last_hour: u64,
     /// The ceiling for them; `None` when unlimited.

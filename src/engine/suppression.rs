@@ -149,6 +149,11 @@ impl Suppression {
         !self.full && self.read_at.is_some_and(|at| now.mono < at.plus_ms(STAGING_FRESH_MS))
     }
 
+    /// Asks for a reading, as an import does that waits for one.
+    pub(super) const fn need(&mut self) {
+        self.needed = true;
+    }
+
     /// Asks for a reading that begins after now; its number.
     pub(super) fn ask(&mut self) -> u64 {
         self.asked = true;

@@ -85,6 +85,7 @@ impl Engine {
             in_flight: state.rows_open,
             suppressed: state.suppressed.live as u64,
             search_spent: state.search_spent as u64,
+            flapping: state.flapping.live as u64,
             profiles_last_hour: self.rows_last_hour(now, id),
             profiles_per_hour_max: export.profiles_per_hour_max,
             oldest_unapplied: self.oldest_unapplied(id),

@@ -208,6 +208,17 @@ pub struct MemberCut {
     pub refused: Option<Refused>,
     /// True when the profile was erased and what it left is still to be removed.
     pub erased: bool,
+    /// Addresses of the profile that were sent more than once within a day.
+    pub sent: Vec<Sent>,
+}
+
+/// When an address was sent, in all exports of its account, as far as it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// `hash::text_hash` of the address.
+    pub address_hash: u64,
+    /// The ends of its activities by the vendor's clock, the oldest first.
+    pub at: Vec<UnixMillis>,
 }
 
 /// What the vendor confirmed of one address.

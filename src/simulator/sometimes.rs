@@ -71,6 +71,8 @@ named! {
         Updated = "updated",
         /// An add was not sent, because its address has opted out or was deleted.
         Suppressed = "suppressed",
+        /// A change was parked, because its address had been sent five times within a day.
+        Flapping = "flapping",
         /// A contact was deleted, because its profile was erased.
         ContactDeleted = "contact_deleted",
         /// A vendor was found not to give file names back.
@@ -166,6 +168,7 @@ impl Reached {
             Event::Applied { updates, .. } if *updates > 0 => self.mark(Sometimes::Updated),
             Event::Cancelled { .. } => self.mark(Sometimes::Cancelled),
             Event::Suppressed { .. } => self.mark(Sometimes::Suppressed),
+            Event::Flapping { .. } => self.mark(Sometimes::Flapping),
             Event::ContactsDeleted { .. } => self.mark(Sometimes::ContactDeleted),
             Event::NamesNotEchoed { .. } => self.mark(Sometimes::NamesNotEchoed),
             Event::ExistingMembersRead { .. } => self.mark(Sometimes::ExistingMembersRead),

@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub(super) suppressed_contacts: IntGaugeVec,
     pub(super) suppressed_adds: IntGaugeVec,
     pub(super) search_spent: IntGaugeVec,
+    pub(super) flapping: IntCounterVec,
+    pub(super) flapping_changes: IntGaugeVec,
     pub(super) removals_held_back: IntGaugeVec,
     pub(super) batches: IntCounterVec,
     pub(super) batch_rows: HistogramVec,
@@ -155,6 +157,16 @@ impl Telemetry {
             suppressed_adds: make.counts(
                 "listkeeper_adds_suppressed",
                 "Adds that are kept and not sent, because their contacts were deleted or have unsubscribed",
+                &["export"],
+            ),
+            flapping: make.counters(
+                "listkeeper_changes_flapping_total",
+                "Adds and updates that were parked because their address was sent five times within 24 hours",
+                &["export"],
+            ),
+            flapping_changes: make.counts(
+                "listkeeper_changes_flapping",
+                "Adds and updates that are parked because their address was sent five times within 24 hours; each goes by itself",
                 &["export"],
             ),
             search_spent: make.counts(
@@ -347,6 +359,7 @@ impl Telemetry {
             &self.suppressed_contacts,
             &self.suppressed_adds,
             &self.search_spent,
+            &self.flapping_changes,
             &self.removals_held_back,
             &self.profiles_last_hour,
             &self.profiles_per_hour_max,

@@ -103,6 +103,14 @@ impl Telemetry {
                 self.suppressed.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
                 tracing::info!(export = name(export), contacts, "not added: the account has them as deleted or unsubscribed");
             }
+            Event::Flapping { export, contacts } => {
+                self.flapping.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
+                tracing::info!(
+                    export = name(export),
+                    contacts,
+                    "parked: their addresses were sent five times within a day, and once more may have the vendor flag them as abuse; the newest row of each goes when the oldest of these is a day old"
+                );
+            }
             Event::ContactsDeleted { export, contacts } => {
                 self.contacts_deleted.with_label_values(&[name(export)]).inc_by(u64::from(*contacts));
                 tracing::info!(export = name(export), contacts, "deleted in the account: their profiles were erased");
@@ -332,6 +340,7 @@ impl Telemetry {
                 (&self.in_flight, export.in_flight),
                 (&self.suppressed_adds, export.suppressed),
                 (&self.search_spent, export.search_spent),
+                (&self.flapping_changes, export.flapping),
                 (&self.removals_held_back, export.removals_held_back),
                 (&self.profiles_last_hour, export.profiles_last_hour),
             ] {

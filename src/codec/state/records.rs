@@ -6,7 +6,7 @@ use crate::model::{
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ControlRecord, ExportRecord, Growth, Header, LedgerRecord,
-        MemberCut, PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        MemberCut, PartitionHeader, Refused, RoutedExport, Sent, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
         SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
@@ -144,6 +144,10 @@ pub(super) fn write_member(out: &mut Vec<u8>, cut: &MemberCut) {
         write_position(out, refused.position);
     });
     write_flag(out, cut.erased);
+    write_array(out, &cut.sent, |out, sent| {
+        write_hash(out, sent.address_hash);
+        write_array(out, &sent.at, |out, at| write_long(out, at.0));
+    });
 }
 
 pub(super) fn read_member(reader: &mut Reader<'_>) -> Read<MemberCut> {
@@ -171,6 +175,11 @@ pub(super) fn read_member(reader: &mut Reader<'_>) -> Read<MemberCut> {
             Ok(Refused { row_hash: read_hash(reader)?, reason: reader.text()?, position: read_position(reader)? })
         })?,
         erased: reader.flag()?,
+        sent: reader.appended(|reader| {
+            reader.array(|reader| {
+                Ok(Sent { address_hash: read_hash(reader)?, at: reader.array(|reader| Ok(UnixMillis(reader.long()?)))? })
+            })
+        })?,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::model::{
     row::Row,
     state::{
         Applied, BatchChunk, BatchContact, ConnectionRecord, ControlRecord, ExportRecord, Growth, Header, LedgerRecord,
-        MemberCut, PartitionHeader, Refused, RoutedExport, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
+        MemberCut, PartitionHeader, Refused, RoutedExport, Sent, SettledRecord, StagingListRecord, StoppedExport, StoppedSegment,
         SuppressedBucket,
     },
     time::{UnixMillis, UtcDay},
@@ -41,6 +41,7 @@ fn member() -> impl Strategy<Value = MemberCut> {
     });
     let refused =
         (any::<u64>(), text(), position()).prop_map(|(row_hash, reason, position)| Refused { row_hash, reason, position });
+    let sent = (any::<u64>(), proptest::collection::vec(millis(), 0..6)).prop_map(|(address_hash, at)| Sent { address_hash, at });
     (
         proptest::collection::vec(text(), 0..4),
         proptest::option::of(text()),
@@ -50,8 +51,9 @@ fn member() -> impl Strategy<Value = MemberCut> {
         proptest::collection::vec(applied, 0..3),
         proptest::option::of(refused),
         any::<bool>(),
+        proptest::collection::vec(sent, 0..2),
     )
-        .prop_map(|(segments, address, row, positions, changed_at, applied, refused, erased)| MemberCut {
+        .prop_map(|(segments, address, row, positions, changed_at, applied, refused, erased, sent)| MemberCut {
             segments,
             address,
             row,
@@ -60,6 +62,7 @@ fn member() -> impl Strategy<Value = MemberCut> {
             applied,
             refused,
             erased,
+            sent,
         })
 }
 
@@ -242,10 +245,12 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_and_a_connection_of_the_version_before_are_read(batch in batch(), read_at in proptest::option::of(millis())) {
+    fn records_of_the_version_before_are_read(batch in batch(), member in member(), read_at in proptest::option::of(millis())) {
         let batch = BatchChunk { round: None, deletes: false, ..batch };
+        let member = MemberCut { sent: Vec::new(), ..member };
         let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
         for (key, value, appended_bytes) in [
+            (StateKey::Member { export: "e".into(), profile: "p".into() }, StateValue::Member(member), 1),
             (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 2),
             (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
         ] {

@@ -7,6 +7,7 @@ mod calls;
 mod control;
 mod erasure;
 mod existing;
+mod flapping;
 mod ghosts;
 mod life;
 mod lists;

@@ -276,7 +276,9 @@ fn members_stay_members_although_a_search_was_spent_on_their_new_rows() {
     update(&mut stage, 0..1, "Ana");
     // One that is refused after all leaves the list as it is.
     update(&mut stage, 1..2, "Bad");
-    let imports = stage.complete_picky(|address| address.starts_with("p1@"), 100);
+    // The search has sent them so often that they wait for a day.
+    let mut imports = stage.complete_picky(|address| address.starts_with("p1@"), 100);
+    imports[0].sort();
     assert_eq!(imports, [["p0@example.com", "p1@example.com"]]);
     assert_eq!(stage.outcome(), (64, 62, 1));
 }

@@ -2,6 +2,7 @@
 
 mod applied_means_completed;
 mod bounded;
+mod flapping;
 mod lists_converge;
 mod nothing_lost;
 mod one_in_flight_per_contact;
@@ -131,6 +132,8 @@ pub struct Oracles {
     pub one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
     /// See [`Promise::OptOutRespected`].
     pub opt_out: opt_out_respected::OptOutRespected,
+    /// See [`flapping::Flapping`].
+    pub flapping: flapping::Flapping,
     /// See [`Promise::QuotaNeverExceeded`].
     pub quota: quota_never_exceeded::QuotaNeverExceeded,
     /// See [`Promise::Bounded`].
@@ -148,6 +151,7 @@ impl Oracles {
             applied: applied_means_completed::AppliedMeansCompleted::default(),
             one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
             opt_out: opt_out_respected::OptOutRespected::new(catalog, scenario),
+            flapping: flapping::Flapping::default(),
             quota: quota_never_exceeded::QuotaNeverExceeded::new(scenario),
             bounded: bounded::Bounded::default(),
             private: private::Private,
@@ -180,6 +184,7 @@ impl Oracles {
     pub fn at_rest(&mut self, sight: &Sight<'_>) -> Verdict {
         quota_never_exceeded::by_the_vendor(sight)?;
         self.opt_out.at_rest(sight)?;
+        self.flapping.at_rest(sight)?;
         lists_converge::at_rest(sight, &self.opt_out, &self.nothing_lost, &self.applied)
     }
 }

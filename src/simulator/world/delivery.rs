@@ -129,11 +129,14 @@ impl World {
         let open = self.vendors[usize::from(parcel.connection.0)].activities_open();
         let verdict = self.oracles.one_in_flight.started(&open, activity.activity_id);
         self.judge(verdict);
-        if let Request::Import { lists, rows, .. } = &parcel.request {
+        if let Request::Import { name, lists, rows, .. } = &parcel.request {
             let (connection, now) = (usize::from(parcel.connection.0), self.vendor_time());
             let vendor = &self.vendors[connection];
             let staged = vendor.lists().iter().any(|(id, name)| lists.contains(id) && name.starts_with(STAGING_PREFIX));
             let verdict = self.oracles.opt_out.imported(vendor, connection, rows, now, staged);
+            if !staged {
+                self.oracles.flapping.imported(connection, name, rows, parcel.epoch, now);
+            }
             self.judge(verdict);
         }
     }

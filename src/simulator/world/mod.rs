@@ -445,7 +445,8 @@ impl World {
             let day = application
                 .calls_per_day
                 .map_or(u64::MAX, |calls| u64::from(calls) * u64::from(100 - application.reserved_for_others_percent) / 100);
-            days_max = days_max.max(1 + calls.div_ceil(day.max(1)));
+            // A day for contacts that flap.
+            days_max = days_max.max(2 + calls.div_ceil(day.max(1)));
         }
         let activities_ms = self.vendors.iter().map(|vendor| vendor.last_end().since_ms(now)).max().unwrap_or(0);
         days_max * DAY_MS.unsigned_abs() + activities_ms + REST_SLACK_MS
