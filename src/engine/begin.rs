@@ -452,6 +452,7 @@ impl Engine {
                 list,
                 rows,
                 removals: 0,
+                adds: 0,
                 import: None,
                 ids,
                 round,
@@ -476,6 +477,7 @@ impl Engine {
                 carried,
             };
             self.count_begun(&mut batch);
+            self.adds_begin(&mut batch);
             self.batches.insert(number, batch);
         }
     }
@@ -525,5 +527,6 @@ impl Engine {
             && self.acks.unsettled() == 0
             && self.journal.is_empty()
             && !self.deletes_lists()
+            && !self.is_to_be_counted()
     }
 }

@@ -114,6 +114,11 @@ pub const ROUNDS_FAILED_MAX: u32 = 3;
 /// See [`ROUNDS_FAILED_MAX`].
 pub const ROUNDS_PAUSE_MS: u64 = 900_000;
 
+/// Where an import would pass what the account's contract allows, its contacts are counted again if that is longer ago.
+pub const COUNT_FRESH_MS: u64 = 180_000;
+/// While adds wait for room, the account's contacts are counted this often.
+pub const COUNT_AGAIN_MS: u64 = 900_000;
+
 /// Imports that a search for refused rows may cost: with their polls about 20 calls.
 pub const SEARCH_IMPORTS_MAX: u32 = 10;
 

@@ -79,6 +79,8 @@ named! {
         LeftForgotten = "who has left is not deleted",
         /// A contact that was deleted may be imported again.
         DeletedImported = "a deleted contact is imported",
+        /// The contacts of an account are not counted, whatever its contract allows.
+        ContractForgotten = "the contract's limit is forgotten",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }
