@@ -51,6 +51,7 @@ pub(super) fn build(
                     TokenStore::AccessTokenFile(_) => false,
                 },
                 on_erasure: found.on_erasure,
+                contacts_max: found.contacts_max,
             })
             .collect(),
         exports: exports

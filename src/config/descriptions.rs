@@ -138,7 +138,7 @@ pub(super) const DESCRIPTIONS: [(&str, &str); 110] = [
     ("connections.*.contract", "What the account's contract allows."),
     (
         "connections.*.contract.contacts_max",
-        "How many contacts the account may hold, or unlimited. Reaching it parks the adds; removals go on.",
+        "How many active contacts the account may hold, or unlimited. They are counted before the first import and where an import might pass it; reaching it parks the adds, updates and removals go on.",
     ),
     (
         "connections.*.on_erasure",

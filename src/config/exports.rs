@@ -35,6 +35,7 @@ pub(super) struct FoundConnection {
     pub(super) config: ConnectionConfig,
     pub(super) application: Text,
     pub(super) on_erasure: OnErasure,
+    pub(super) contacts_max: Option<u64>,
 }
 
 /// An export, its names not yet resolved.
@@ -149,10 +150,9 @@ fn connection(name: &str, table: &Table<'_>, teams: &[(Text, Vec<Text>)], applic
         used_by: used_by.into_iter().map(Text::from).collect(),
         exporting_user,
         token_store,
-        contacts_max,
         consent,
     };
-    FoundConnection { config, application: application.into(), on_erasure }
+    FoundConnection { config, application: application.into(), on_erasure, contacts_max }
 }
 
 fn is_team(name: &str, teams: &[(Text, Vec<Text>)]) -> bool {

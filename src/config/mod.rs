@@ -290,8 +290,6 @@ pub struct ConnectionConfig {
     pub exporting_user: Option<Text>,
     /// Where its token lives.
     pub token_store: TokenStore,
-    /// How many contacts the account's contract allows; `None` is unlimited.
-    pub contacts_max: Option<u64>,
     /// The consent that the file carries.
     pub consent: Option<Consent>,
 }

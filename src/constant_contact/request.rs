@@ -86,6 +86,7 @@ pub fn encode(api: &Url, request: &Request, boundary_seed: u64) -> http::Request
         Request::DeleteList { list } => {
             build(Method::DELETE, &address(api, &format!("contact_lists/{list}"), &[]), None, Bytes::new())
         }
+        Request::ContactCounts => get(&address(api, "contacts/counts", &[])),
     }
 }
 
@@ -165,6 +166,7 @@ mod tests {
             (Request::FindList { name: "VIP & co".into() }, "/v3/contact_lists?name=VIP+%26+co&include_membership_count=all"),
             (Request::Lists { cursor: None }, "/v3/contact_lists?include_membership_count=all&limit=1000"),
             (Request::Lists { cursor: Some(Cursor("bGlt=".into())) }, "/v3/contact_lists?cursor=bGlt%3D"),
+            (Request::ContactCounts, "/v3/contacts/counts"),
         ] {
             let built = encode(&api(), &request, 0);
             assert_eq!(built.uri().path_and_query().unwrap().as_str(), expected);

@@ -38,6 +38,9 @@ pub fn decode(request: &Request, response: &http::Response<Bytes>) -> Outcome {
         Request::List { .. } | Request::CreateList { .. } => {
             serde_json::from_slice::<wire::WireList>(body).map(|wire| Answer::List(wire.into()))
         }
+        Request::ContactCounts => {
+            serde_json::from_slice::<wire::WireContactCounts>(body).map(|wire| Answer::ContactCounts(wire.into()))
+        }
     };
     answer.map_or(Outcome::Unknown(Lost::Unreadable), Outcome::Answered)
 }
@@ -99,6 +102,22 @@ mod tests {
         assert_eq!(decode(&request, &response(200, r#"{"message":"maintenance"}"#)), Outcome::Unknown(Lost::Unreadable));
         let empty = decode(&request, &response(200, r#"{"activities":[]}"#));
         assert!(matches!(empty, Outcome::Answered(Answer::Activities(page)) if page.items.is_empty()));
+    }
+
+    #[test]
+    fn the_contacts_of_an_account_are_counted_without_those_that_have_opted_out() {
+        for (body, active) in [
+            (r#"{"total":72,"explicit":10,"implicit":20,"pending":30,"unsubscribed":12,"unheard_of":1}"#, Some(60)),
+            // Were those that have opted out not in the total, it would not be taken for more than it is.
+            (r#"{"total":60,"explicit":10,"implicit":20,"pending":30,"unsubscribed":12}"#, Some(60)),
+            (r#"{"total":72,"unsubscribed":12}"#, Some(60)),
+            (r#"{"explicit":10}"#, None),
+        ] {
+            let outcome = decode(&Request::ContactCounts, &response(200, body));
+            let counted =
+                if let Outcome::Answered(Answer::ContactCounts(counts)) = outcome { Some(counts.active()) } else { None };
+            assert_eq!(counted, active, "{body}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::model::{
     ActivityId, ContactId, ListId, Text,
     activity::{Activity, ActivityCounts, ActivityState},
     address,
-    call::{Contact, ContactStatus, Cursor, List, Page},
+    call::{Contact, ContactCounts, ContactStatus, Cursor, List, Page},
     time::UnixMillis,
 };
 
@@ -130,6 +130,27 @@ pub(super) struct WireLists {
     lists: Vec<WireList>,
     #[serde(default)]
     _links: Option<WireLinks>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireContactCounts {
+    // Required: an answer that does not say it must not pass for an empty account.
+    total: u64,
+    #[serde(default)]
+    explicit: u64,
+    #[serde(default)]
+    implicit: u64,
+    #[serde(default)]
+    pending: u64,
+    #[serde(default)]
+    unsubscribed: u64,
+}
+
+impl From<WireContactCounts> for ContactCounts {
+    fn from(wire: WireContactCounts) -> Self {
+        let WireContactCounts { total, explicit, implicit, pending, unsubscribed } = wire;
+        Self { total, explicit, implicit, pending, unsubscribed }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

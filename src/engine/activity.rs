@@ -123,6 +123,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<BatchRow>,
     /// How many of them the brake counts.
     pub(super) removals: u64,
+    /// How many of them may become contacts of the account, where its contract limits these.
+    pub(super) adds: u64,
     pub(super) import: Option<ImportRows>,
     pub(super) ids: Vec<ContactId>,
     /// For a removal by a staging list.
@@ -263,6 +265,7 @@ impl Engine {
             list,
             rows: cut.rows,
             removals: 0,
+            adds: 0,
             import: cut.import,
             ids: cut.ids,
             round: cut.round,
@@ -287,6 +290,7 @@ impl Engine {
             carried: BTreeMap::new(),
         };
         self.count_begun(&mut batch);
+        self.adds_begin(&mut batch);
         self.batches.insert(number, batch);
         number
     }
@@ -397,6 +401,7 @@ impl Engine {
         let connection = &mut self.connections[usize::from(batch.connection.0)];
         connection.open_batches = connection.open_batches.saturating_sub(1);
         connection.open_rows = connection.open_rows.saturating_sub(batch.rows.len() as u64);
+        connection.contract.closes(batch.adds);
     }
 
     /// Settles ended batches, as far as the next transaction has room for their records.
@@ -441,6 +446,7 @@ impl Engine {
             }
         }
         self.round_ended(now, &batch, &ending);
+        self.adds_end(now, &batch, matches!(&*ending, Ending::NotDone));
         let round = batch.round.take();
         let import = batch.import;
         let ids = batch.ids;

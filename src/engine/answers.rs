@@ -146,6 +146,7 @@ impl Engine {
             Purpose::ReadExisting(export) => self.on_existing(export, outcome),
             Purpose::Pool(connection, pool_call) => self.on_pool(now, connection, pool_call, outcome),
             Purpose::Check(number) => self.on_checked(now, number, outcome),
+            Purpose::CountContacts(connection) => self.on_contacts_counted(now, connection, call.handed_over, &outcome),
         }
     }
 
@@ -156,7 +157,11 @@ impl Engine {
             | Purpose::Look(number)
             | Purpose::Clear(number)
             | Purpose::Check(number) => self.batches.get(number).map(|batch| batch.export),
-            Purpose::PollAll(..) | Purpose::Suppressed(_) | Purpose::LookUpSuppressed(..) | Purpose::Pool(..) => None,
+            Purpose::PollAll(..)
+            | Purpose::Suppressed(_)
+            | Purpose::LookUpSuppressed(..)
+            | Purpose::Pool(..)
+            | Purpose::CountContacts(_) => None,
             Purpose::Scan(export)
             | Purpose::LookUp(export, _, _)
             | Purpose::LookUpErased(export, _, _)
@@ -255,7 +260,8 @@ impl Engine {
                     | Purpose::Look(_)
                     | Purpose::Clear(_)
                     | Purpose::Suppressed(_)
-                    | Purpose::LookUpSuppressed(..) => {
+                    | Purpose::LookUpSuppressed(..)
+                    | Purpose::CountContacts(_) => {
                         self.back_off(now, call.connection);
                     }
                 }

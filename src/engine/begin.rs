@@ -460,6 +460,7 @@ impl Engine {
                 list,
                 rows,
                 removals: 0,
+                adds: 0,
                 import: None,
                 ids,
                 round,
@@ -484,6 +485,7 @@ impl Engine {
                 carried,
             };
             self.count_begun(&mut batch);
+            self.adds_begin(&mut batch);
             self.batches.insert(number, batch);
         }
     }
@@ -534,5 +536,6 @@ impl Engine {
             && self.acks.unsettled() == 0
             && self.journal.is_empty()
             && !self.deletes_lists()
+            && !self.is_to_be_counted()
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Purpose {
     Pool(ConnectionId, PoolCall),
     /// Looks whether a round's contacts have left.
     Check(u64),
+    /// Counts an account's contacts.
+    CountContacts(ConnectionId),
 }
 
 /// A call under way.
@@ -177,6 +179,7 @@ impl Engine {
         if !stopping {
             self.post_batches(now);
             self.read_suppressed(now);
+            self.count_contacts(now);
             for export in self.export_ids() {
                 self.find_list(now, export);
                 self.read_existing(now, export);
@@ -483,6 +486,11 @@ impl Engine {
         let unread = unread.then_some(HoldReason::ListUnread);
         let held = self.export(id).held.map(|(reason, _)| reason);
         let braked = state.brake.braked.map(|_| HoldReason::RemovalBrake);
-        self.routing_hold(id).or(braked).or(held).or(unread).or_else(|| self.suppression_hold(id))
+        self.routing_hold(id)
+            .or(braked)
+            .or(held)
+            .or(unread)
+            .or_else(|| self.suppression_hold(id))
+            .or_else(|| self.contract_hold(id))
     }
 }

@@ -95,6 +95,8 @@ pub enum Place {
     Kept,
     /// For the operator: it is a removal that may not go now.
     HeldBack,
+    /// For the account to have room for one more contact.
+    WithoutRoom,
 }
 
 /// Removals that wait: those with a contact id, those without, and those that are not looked for yet.

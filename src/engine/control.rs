@@ -19,6 +19,7 @@ use super::{
     activity::{Batch, Ending},
     coalescer::{Place, Waiting},
     event::HoldReason,
+    limits::count,
     membership::ContactSlot,
     output::OrderId,
     removal::Finding,
@@ -127,6 +128,12 @@ impl Engine {
         let state = self.export(id);
         let imports = if self.operator_hold(id).is_none() { state.imports.live } else { 0 };
         imports + state.removals.live()
+    }
+
+    /// Changes of an export that wait to be sent, held or not.
+    pub(super) fn waiting_of(&self, id: ExportId) -> u64 {
+        let state = self.export(id);
+        u64::from(count(state.imports.live + state.removals.live()))
     }
 
     /// Whether a removal waits for the operator. Who was erased leaves whatever the operator says.

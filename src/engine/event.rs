@@ -282,6 +282,15 @@ pub enum Event {
         /// Why.
         braked: Braked,
     },
+    /// An account has as many contacts as its contract allows: adds wait from here on, updates and removals go on.
+    ContractReached {
+        /// Which connection's.
+        connection: ConnectionId,
+        /// Contacts that it has at most.
+        contacts: u64,
+        /// How many are allowed.
+        contacts_max: u64,
+    },
     /// An order of the operator is in the state.
     Ordered {
         /// Of which export.
@@ -475,6 +484,8 @@ pub enum HoldReason {
     SuppressionUnread,
     /// The account has more deleted and unsubscribed contacts than are kept.
     SuppressedMax,
+    /// The account has as many contacts as its contract allows.
+    ContactsMax,
     /// Too many calls in a second; somebody else uses the key.
     Throttled,
     /// The state and the source disagree.
@@ -516,6 +527,7 @@ impl HoldReason {
             Self::ApiUnreachable => "api_unreachable",
             Self::SuppressionUnread => "suppression_unread",
             Self::SuppressedMax => "suppressed_max",
+            Self::ContactsMax => "contacts_max",
             Self::Throttled => "throttled",
             Self::HeaderDisagrees => "header_disagrees",
             Self::Backfill => "backfill",
@@ -564,6 +576,9 @@ impl HoldReason {
             }
             Self::SuppressedMax => {
                 "the account has more than 2,000,000 deleted and unsubscribed contacts, which is more than are kept: nothing is imported, removals go on"
+            }
+            Self::ContactsMax => {
+                "the account has as many contacts as its contract allows: adds are kept, updates and removals go on; delete contacts in the account, or raise `contract.contacts_max` of the connection once the contract allows more; it is counted again every 15 minutes"
             }
             Self::Throttled => {
                 "the vendor says that the API key makes too many calls a second: something else uses the key; it goes on by itself"

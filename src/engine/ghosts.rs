@@ -4,7 +4,7 @@
 //! activity; one that shows up after all makes its contacts unknown again, and what is wanted of them is sent
 //! explicitly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Text,
@@ -51,6 +51,19 @@ pub(super) struct Ghost {
 pub(super) type Ghosts = BTreeMap<BatchName, Ghost>;
 
 impl Engine {
+    /// Contacts, by the hash of their address, that an account's batches which were given up may still make: whom a later
+    /// import has put on a list is one already.
+    pub(super) fn contacts_given_up(&self, id: ConnectionId) -> BTreeSet<u64> {
+        let may_make = |ghost: &Ghost, address: &Text| {
+            let members = &self.export(ghost.export).members;
+            let slot = members.find_contact(address);
+            !slot.is_some_and(|slot| matches!(members.contact(slot).known, Known::On { .. }))
+        };
+        let ghosts = self.ghosts_of(id).map(|(_, ghost)| ghost);
+        let rows = ghosts.flat_map(|ghost| ghost.rows.iter().map(move |(_, address)| (ghost, address)));
+        rows.filter(|(ghost, address)| may_make(ghost, address)).map(|(_, address)| text_hash(address)).collect()
+    }
+
     /// A batch was not found: its record stays, as given up.
     pub(super) fn give_up(&mut self, now: Now, batch: &Batch) {
         let mut records = Vec::new();
@@ -66,6 +79,7 @@ impl Engine {
         let (export, connection, opened_at, chunks) = (batch.export, batch.connection, batch.opened_at, batch.chunks());
         let ghost = Ghost { export, connection, opened_at, chunks, rows, fences: Vec::new(), deferred: Vec::new() };
         self.ghosts.insert(batch.name.clone(), ghost);
+        self.adds_given_up(batch);
         let state = self.connection_mut(connection);
         state.ghosts_at = now.mono.plus_ms(LOOK_MIN_MS);
         // The oldest are the least likely to show up.

@@ -121,6 +121,10 @@ pub const SENDS_WINDOW_MS: i64 = 86_401_000;
 /// Addresses of an account that left their list within a day of their only send, as far as they are remembered: about 100
 /// bytes each. Where more do, segments are made anew rather than flapping.
 pub const SENT_ONCE_MAX: usize = 500_000;
+/// Where an import would pass what the account's contract allows, its contacts are counted again if that is longer ago.
+pub const COUNT_FRESH_MS: u64 = 180_000;
+/// While adds wait for room, the account's contacts are counted this often.
+pub const COUNT_AGAIN_MS: u64 = 900_000;
 
 /// Imports that a search for refused rows may cost: with their polls about 20 calls.
 pub const SEARCH_IMPORTS_MAX: u32 = 10;

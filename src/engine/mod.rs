@@ -29,6 +29,7 @@ mod begin;
 mod brake;
 mod calls;
 mod coalescer;
+mod contract;
 mod control;
 mod decision;
 mod erasure;
@@ -63,6 +64,7 @@ mod scenarios;
 
 pub use begin::{Beginning, PartitionBeginning};
 pub use brake::Braked;
+pub use contract::ContractReached;
 pub use decision::{Decision, Standing};
 pub use event::Event;
 pub use input::Input;
@@ -198,6 +200,7 @@ struct ConnectionState {
     /// What was found out of it.
     learned: learned::Learned,
     staging: staging::Staging,
+    contract: contract::Contract,
     /// When its activities are looked through for batches that were given up.
     ghosts_at: Mono,
     /// Rows in them.
@@ -227,6 +230,8 @@ struct ExportState {
     reaches_erased: bool,
     /// Removals that wait for the operator.
     held_back: u64,
+    /// Adds that wait for their account to have room.
+    without_room: u64,
     brake: brake::Brake,
     /// Ours leave its old list, because the configuration names another.
     moving: Option<moving::Move>,
@@ -478,6 +483,7 @@ impl ConnectionState {
             flapping: flapping::Flapping::default(),
             learned: learned::Learned::default(),
             staging: staging::Staging::default(),
+            contract: contract::Contract::default(),
             ghosts_at: Mono(0),
             open_rows: 0,
             activity_time: activity_time::ActivityTime::default(),
@@ -502,6 +508,7 @@ impl ExportState {
             control: ControlRecord::default(),
             reaches_erased: false,
             held_back: 0,
+            without_room: 0,
             brake: brake::Brake::default(),
             moving: None,
             members,

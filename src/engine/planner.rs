@@ -20,10 +20,11 @@ use super::{
     Engine,
     activity::{BatchRow, Cut, Stage},
     coalescer::{Queue, Waiting},
+    contract::Fit,
     event::{HoldReason, PauseReason},
     limits::{
         IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, LINGER_POURING_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX,
-        POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS, count,
+        POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS,
     },
     membership::ContactSlot,
     price::{Demand, PRICE_AGAIN_MS, Price},
@@ -565,11 +566,16 @@ impl Engine {
         let header = 64 + custom_fields.iter().map(|name| name.len() + 8).sum::<usize>();
         let bytes_max = IMPORT_BYTES_MAX.saturating_sub(header);
         let Some(list) = self.export(export).list else { return false };
-        let (mut rows, mut lines, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut lines, mut bytes, mut adds) = (Vec::new(), Vec::new(), 0, 0);
         while rows.len() < rows_max {
             let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
             if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
                 continue;
+            }
+            match self.fit(now, export, (slot, sequence), &mut adds) {
+                Fit::Fits => {}
+                Fit::Aside => continue,
+                Fit::Uncounted => break,
             }
             let state = self.export_mut(export);
             let Some(waiting) = state.members.contact(slot).waiting.as_ref() else { continue };
@@ -674,12 +680,6 @@ impl Engine {
                 self.open_batch(now, list, cut);
             }
         }
-    }
-
-    /// Changes of an export that wait, for the view.
-    pub(super) fn waiting_of(&self, export: ExportId) -> u64 {
-        let state = self.export(export);
-        u64::from(count(state.imports.live + state.removals.live()))
     }
 }
 

@@ -81,6 +81,8 @@ named! {
         DeletedImported = "a deleted contact is imported",
         /// Contacts that flap are sent as often as they change.
         FlappingSent = "a flapping contact is sent all the time",
+        /// The contacts of an account are not counted, whatever its contract allows.
+        ContractForgotten = "the contract's limit is forgotten",
         /// A refusal tells whose address it was.
         AddressInLetter = "an address in a letter's header",
     }

@@ -176,7 +176,7 @@ impl Engine {
         let erased = is_erased(contact.owner) || waiting.is_some_and(|waiting| waiting.touched.iter().any(|id| is_erased(*id)));
         let refused = waiting.is_some_and(|waiting| waiting.unstaged);
         let suppressed = !planted(Bug::SuppressedStaged) && self.suppressed_at(export, slot).is_some();
-        !erased && !refused && !suppressed
+        !erased && !refused && !suppressed && self.may_join_account(export, slot)
     }
 
     /// Whether some of the removals that wait without a contact id may go by a staging list; where many wait, some may.
@@ -310,7 +310,7 @@ impl Engine {
         let (seen, now_seen) = (batch.seen, self.suppression_seen(export));
         match step {
             RoundStep::Import => {
-                if self.suppression_is_full(export) {
+                if self.suppression_is_full(export) || self.passes_contract(number) {
                     self.take_round_back(now, number);
                     return false;
                 }

@@ -434,6 +434,10 @@ impl Engine {
                 state.held_back -= 1;
                 return Some(waiting);
             }
+            Some(Place::WithoutRoom) => {
+                state.without_room -= 1;
+                return Some(waiting);
+            }
             None => {}
         }
         self.journal.waiting_bytes -= waiting.bytes;
@@ -457,6 +461,10 @@ impl Engine {
         }
         if waiting.operation == Some(Operation::Import) && self.flaps(export, slot) {
             self.put_flapping(export, slot, waiting);
+            return;
+        }
+        if self.lacks_room(export, slot, &waiting) {
+            self.put_without_room(export, slot, waiting);
             return;
         }
         if waiting.operation == Some(Operation::Remove) && self.holds_back(export, slot) {
@@ -492,7 +500,10 @@ impl Engine {
             Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
             Some(Place::Erased) => state.removals.erased.push(slot, sequence, queued_at, bytes),
             Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
-            Some(Place::Suppressed | Place::SearchSpent | Place::Flapping | Place::Kept | Place::HeldBack) | None => {}
+            Some(
+                Place::Suppressed | Place::SearchSpent | Place::Flapping | Place::Kept | Place::HeldBack | Place::WithoutRoom,
+            )
+            | None => {}
         }
         self.journal.waiting_bytes += waiting.bytes;
         self.journal.waiting += 1;

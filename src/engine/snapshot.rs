@@ -10,6 +10,7 @@ use crate::model::{
 
 use super::{
     brake::Braked,
+    contract::ContractReached,
     decision::Decision,
     event::{HoldReason, PauseReason},
 };
@@ -71,6 +72,10 @@ pub struct ConnectionView {
     pub oldest_activity: Option<UnixMillis>,
     /// Deleted and unsubscribed contacts that imports never touch.
     pub suppressed: u64,
+    /// Contacts that the account has at most, as far as they were counted: where its contract limits them.
+    pub contacts: Option<u64>,
+    /// How many its contract allows; `None` when unlimited.
+    pub contacts_max: Option<u64>,
     /// When its token ends, where that is known.
     pub token_expires_at: Option<UnixMillis>,
     /// Why it is held, if it is.
@@ -117,6 +122,8 @@ pub struct ExportView {
     pub held: Option<HoldReason>,
     /// How many removals wait for approval, if they do.
     pub braked: Option<Braked>,
+    /// How many adds wait for room in the account, if some do.
+    pub contract: Option<ContractReached>,
 }
 
 impl ExportView {
@@ -124,9 +131,14 @@ impl ExportView {
     #[must_use]
     pub fn explain(&self) -> Option<String> {
         let reason = self.held?;
-        let Some(braked) = self.braked.filter(|_| reason == HoldReason::RemovalBrake) else {
-            return Some(reason.explain().to_owned());
-        };
-        Some(format!("{braked}: look at the segments, then `listkeeper export approve {}`; adds and updates go on", self.name))
+        Some(match (reason, self.braked, self.contract) {
+            (HoldReason::RemovalBrake, Some(braked), _) => {
+                format!("{braked}: look at the segments, then `listkeeper export approve {}`; adds and updates go on", self.name)
+            }
+            (HoldReason::ContactsMax, _, Some(reached)) => format!(
+                "{reached}; updates and removals go on. Delete contacts in the account, or raise `contract.contacts_max` of the connection once the contract allows more: it is counted again every 15 minutes"
+            ),
+            _ => reason.explain().to_owned(),
+        })
     }
 }

@@ -255,7 +255,7 @@ impl Engine {
         let suppression = &mut self.connection_mut(connection).suppression;
         let fresh = suppression.last_read_at.is_some() && now.mono < suppression.fresh_until && !suppression.full;
         suppression.needed |= !fresh;
-        fresh
+        self.has_counted(connection) && fresh
     }
 
     /// What is known now of the contacts of an export's connection that must not be imported.
@@ -269,7 +269,7 @@ impl Engine {
         let suppression = &mut self.connection_mut(connection).suppression;
         let fresh = suppression.is_fresh_for_staging(now);
         suppression.needed |= !fresh;
-        fresh
+        self.has_counted(connection) && fresh
     }
 
     /// Whether a round must wait for a reading first, for what it costs.

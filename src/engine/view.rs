@@ -46,6 +46,8 @@ impl Engine {
                                 .count(),
                         ),
                         suppressed: self.suppressed_of(id),
+                        contacts: self.contacts_at_most(id),
+                        contacts_max: self.catalog.connection(id).contacts_max,
                         oldest_activity: open().map(|batch| batch.opened_at).min(),
                         token_expires_at: match state.token {
                             TokenState::Valid { expires_at, .. } => expires_at,
@@ -92,6 +94,7 @@ impl Engine {
             decisions: self.decisions(now, id),
             held: self.export_hold(id),
             braked: state.brake.braked,
+            contract: self.contract_reached(id),
         }
     }
 

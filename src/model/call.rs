@@ -87,6 +87,8 @@ pub enum Request {
         /// The list.
         list: ListId,
     },
+    /// `GET /contacts/counts`: how many contacts the account has.
+    ContactCounts,
 }
 
 impl Request {
@@ -105,6 +107,7 @@ impl Request {
             | Self::CreateList { .. }
             | Self::Lists { .. }
             | Self::DeleteList { .. } => CallKind::Lists,
+            Self::ContactCounts => CallKind::Counts,
         }
     }
 }
@@ -127,14 +130,25 @@ pub enum CallKind {
     Suppression,
     /// Finding, reading, creating or deleting lists.
     Lists,
+    /// How many contacts an account has.
+    Counts,
     /// The token endpoint.
     Token,
 }
 
 impl CallKind {
     /// All kinds, in the order of reports.
-    pub const ALL: [Self; 8] =
-        [Self::Import, Self::Remove, Self::Poll, Self::Scan, Self::LookUp, Self::Suppression, Self::Lists, Self::Token];
+    pub const ALL: [Self; 9] = [
+        Self::Import,
+        Self::Remove,
+        Self::Poll,
+        Self::Scan,
+        Self::LookUp,
+        Self::Suppression,
+        Self::Lists,
+        Self::Counts,
+        Self::Token,
+    ];
 
     /// The word used in metrics, logs and reports.
     #[must_use]
@@ -147,6 +161,7 @@ impl CallKind {
             Self::LookUp => "look_up",
             Self::Suppression => "suppression",
             Self::Lists => "lists",
+            Self::Counts => "counts",
             Self::Token => "token",
         }
     }
@@ -210,6 +225,31 @@ pub struct List {
     pub membership_count: Option<u64>,
 }
 
+/// How many contacts an account has, by their consent; those that were deleted are not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContactCounts {
+    /// All of them.
+    pub total: u64,
+    /// Who gave consent, from whom it is inferred, and whose is still to be confirmed.
+    pub explicit: u64,
+    /// See [`Self::explicit`].
+    pub implicit: u64,
+    /// See [`Self::explicit`].
+    pub pending: u64,
+    /// Who has opted out.
+    pub unsubscribed: u64,
+}
+
+impl ContactCounts {
+    /// The contacts that a contract counts: the vendor bills active ones, which those are that have not opted out. That the
+    /// total is the sum of all others is an inference, so that the larger of both ways to know counts.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        let consenting = self.explicit.saturating_add(self.implicit).saturating_add(self.pending);
+        self.total.saturating_sub(self.unsubscribed).max(consenting)
+    }
+}
+
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -236,6 +276,8 @@ pub enum Answer {
     Lists(Page<List>),
     /// One list: created or read.
     List(List),
+    /// How many contacts an account has.
+    ContactCounts(ContactCounts),
 }
 
 /// An answer that is not what was asked for, and what to do about it.

@@ -100,6 +100,8 @@ pub struct Connection {
     pub refreshes: bool,
     /// What erasing a profile does in the account.
     pub on_erasure: OnErasure,
+    /// How many contacts the account's contract allows; `None` is unlimited.
+    pub contacts_max: Option<u64>,
 }
 
 /// Recorded privacy consent.

@@ -117,6 +117,8 @@ named! {
         PartitionAdded = "partition_added",
         /// A partition that the source gained was not read before older ones were settled.
         PartitionWaited = "partition_waited",
+        /// An account had as many contacts as its contract allows.
+        ContractReached = "contract_reached",
         /// Removals waited for approval.
         RemovalsBraked = "removals_braked",
         /// An export was paused, or went on.
@@ -199,6 +201,7 @@ impl Reached {
             Event::Held { reason: HoldReason::QuotaSpent, .. } => self.mark(Sometimes::QuotaHeld),
             Event::Held { reason: HoldReason::QuotaSpentByOthers, .. } => self.mark(Sometimes::QuotaDeniedByVendor),
             Event::Held { reason: HoldReason::TokenDead, .. } => self.mark(Sometimes::TokenDead),
+            Event::ContractReached { .. } => self.mark(Sometimes::ContractReached),
             Event::RemovalsBraked { .. } => self.mark(Sometimes::RemovalsBraked),
             Event::PartitionsWait { .. } => self.mark(Sometimes::PartitionWaited),
             Event::DeadLettered { .. } => self.mark(Sometimes::DeadLettered),

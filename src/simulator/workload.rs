@@ -202,7 +202,18 @@ impl Scenario {
         } else {
             scenario.opt_out(rng);
         }
+        // From a copy: a world without a limit is the same as if none were ever drawn.
+        scenario.limit_contacts(&mut rng.clone());
         scenario
+    }
+
+    /// The contracts of some accounts allow a few contacts more than are there before anything happens.
+    fn limit_contacts(&mut self, rng: &mut Rng) {
+        for (connection, planted) in self.catalog.connections.iter_mut().zip(&self.contacts) {
+            let active = planted.iter().filter(|planted| planted.status == ContactStatus::Active).count() as u64;
+            let room = rng.u64(2..60);
+            connection.contacts_max = (rng.u32(..10) == 0).then_some(active + room);
+        }
     }
 
     /// Some of the source's profiles have opted out or were deleted before, or do so meanwhile.
@@ -261,6 +272,7 @@ fn connection(rng: &mut Rng, index: usize, applications: usize) -> Connection {
         consent: Some(consent),
         refreshes: rng.u32(..4) != 0,
         on_erasure: if rng.u32(..3) == 0 { OnErasure::DeleteContact } else { OnErasure::RemoveFromLists },
+        contacts_max: None,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Telemetry {
     pub(super) cannot_add: IntCounterVec,
     pub(super) suppressed_contacts: IntGaugeVec,
     pub(super) suppressed_adds: IntGaugeVec,
+    pub(super) account_contacts: IntGaugeVec,
+    pub(super) account_contacts_max: IntGaugeVec,
+    pub(super) adds_without_room: IntGaugeVec,
     pub(super) search_spent: IntGaugeVec,
     pub(super) flapping: IntCounterVec,
     pub(super) flapping_changes: IntGaugeVec,
@@ -167,6 +170,21 @@ impl Telemetry {
             flapping_changes: make.counts(
                 "listkeeper_changes_flapping",
                 "Adds and updates that are parked because their address was sent five times within 24 hours; each goes by itself",
+                &["export"],
+            ),
+            account_contacts: make.counts(
+                "listkeeper_account_contacts",
+                "Active contacts that an account has at most, where its contract limits them: as counted last, and our adds since",
+                &["connection"],
+            ),
+            account_contacts_max: make.counts(
+                "listkeeper_account_contacts_max",
+                "Active contacts that the account's contract allows",
+                &["connection"],
+            ),
+            adds_without_room: make.counts(
+                "listkeeper_adds_without_room",
+                "Adds that are kept and not sent, because the account has as many contacts as its contract allows",
                 &["export"],
             ),
             search_spent: make.counts(
@@ -358,6 +376,9 @@ impl Telemetry {
             &self.in_flight,
             &self.suppressed_contacts,
             &self.suppressed_adds,
+            &self.account_contacts,
+            &self.account_contacts_max,
+            &self.adds_without_room,
             &self.search_spent,
             &self.flapping_changes,
             &self.removals_held_back,

@@ -235,6 +235,14 @@ impl Telemetry {
                 self.ghosts.inc();
                 tracing::warn!(%batch, export = name(export), contacts, "a batch that was given up ended: its contacts are sent again");
             }
+            Event::ContractReached { connection, contacts, contacts_max } => {
+                tracing::warn!(
+                    connection = catalog.connection(*connection).name.as_str(),
+                    contacts,
+                    contacts_max,
+                    "the account has as many contacts as its contract allows: adds wait, updates and removals go on"
+                );
+            }
             Event::RemovalsBraked { export, braked } => {
                 let export = name(export);
                 tracing::warn!(export, "{braked}: look at the segments, then `listkeeper export approve {export}`");
@@ -326,6 +334,12 @@ impl Telemetry {
             self.activities_open.with_label_values(&label).set(i64::from(connection.activities_open));
             self.oldest_activity_seconds.with_label_values(&label).set(age(connection.oldest_activity));
             self.suppressed_contacts.with_label_values(&label).set(number(connection.suppressed));
+            let contacts = [(&self.account_contacts, connection.contacts), (&self.account_contacts_max, connection.contacts_max)];
+            for (gauge, contacts) in contacts {
+                if let Some(contacts) = contacts {
+                    gauge.with_label_values(&label).set(number(contacts));
+                }
+            }
             if let Some(expires_at) = connection.token_expires_at {
                 self.token_expiry_seconds.with_label_values(&label).set(seconds(expires_at.since_ms(wall)));
             }
@@ -339,6 +353,7 @@ impl Telemetry {
                 (&self.waiting, export.waiting),
                 (&self.in_flight, export.in_flight),
                 (&self.suppressed_adds, export.suppressed),
+                (&self.adds_without_room, export.contract.map_or(0, |reached| reached.adds)),
                 (&self.search_spent, export.search_spent),
                 (&self.flapping_changes, export.flapping),
                 (&self.removals_held_back, export.removals_held_back),
@@ -484,6 +499,7 @@ mod tests {
                 consent: None,
                 refreshes: false,
                 on_erasure: OnErasure::RemoveFromLists,
+                contacts_max: None,
             }],
             exports: vec![Export {
                 name: "vip".into(),

@@ -46,6 +46,7 @@ fn catalog() -> Catalog {
             consent: Some(Consent { accepted_by: "ana".into(), accepted_at: AT, text: "v1".into() }),
             refreshes: false,
             on_erasure: OnErasure::RemoveFromLists,
+            contacts_max: None,
         }],
         exports: vec![Export {
             name: "vip".into(),

@@ -109,7 +109,8 @@ fn a_ghost_that_is_seen_running_fences_its_contacts_until_it_ended() {
             | Request::List { .. }
             | Request::CreateList { .. }
             | Request::Lists { .. }
-            | Request::DeleteList { .. } => panic!("{poll:?}"),
+            | Request::DeleteList { .. }
+            | Request::ContactCounts => panic!("{poll:?}"),
         }
     }
     let call = look(&mut stage);

@@ -4,6 +4,7 @@ mod adopted;
 mod backfill;
 mod brake;
 mod calls;
+mod contract;
 mod control;
 mod erasure;
 mod existing;
@@ -65,6 +66,7 @@ fn catalog() -> Catalog {
             consent: Some(Consent { accepted_by: "ana".into(), accepted_at: UnixMillis(0), text: "v1".into() }),
             refreshes: false,
             on_erasure: OnErasure::RemoveFromLists,
+            contacts_max: None,
         }],
         exports: vec![Export {
             name: "vip".into(),

@@ -258,6 +258,11 @@ impl Account {
         !self.unindexed.is_empty() && self.unindexed.get(&(contact, list)).is_some_and(|shown_s| now_s < *shown_s)
     }
 
+    /// Whether some fresh membership of a contact is not shown yet.
+    pub(super) fn is_unindexed(&self, contact: u32, now_s: u32) -> bool {
+        self.unindexed.range((contact, 0)..=(contact, u32::MAX)).any(|(_, shown_s)| now_s < *shown_s)
+    }
+
     pub(super) fn lists_of(&self, contact: u32, now_s: u32) -> impl Iterator<Item = Uuid> + '_ {
         let shown = move |number: u32| !self.hides(contact, number, now_s);
         let on = (0..).zip(&self.lists).filter(move |(number, list)| list.members.contains(contact) && shown(*number));

@@ -15,7 +15,9 @@ use super::{
     query::Query,
     removal::{Deletion, Removal},
 };
-use crate::model::{ActivityId, ListId, Text, activity::ActivityState, batch::Operation, hash::text_hash, time::UnixMillis};
+use crate::model::{
+    ActivityId, ListId, Text, activity::ActivityState, batch::Operation, call::ContactStatus, hash::text_hash, time::UnixMillis,
+};
 
 /// Activities can be read for ten days.
 const RETENTION_MS: u64 = 10 * 86_400_000;
@@ -78,6 +80,10 @@ pub struct Applied {
     pub contacts: Vec<u64>,
     /// The addresses of contacts that it deleted.
     pub deleted: Vec<Text>,
+    /// Contacts that it made, and how many of the account's were active then.
+    pub made: u64,
+    /// See [`Self::made`].
+    pub active: u64,
 }
 
 #[derive(Debug)]
@@ -377,6 +383,7 @@ impl Activity {
             Work::Import(_) | Work::Remove(_) | Work::Delete(_) | Work::DeleteContacts(_) => Vec::new(),
         };
         let now_s = u32::try_from(second(at)).unwrap_or(0);
+        let before = account.contacts.len();
         let rows = match &mut work {
             Work::Import(import) => {
                 (self.counts, self.errors) = import.apply(account, config, now_s, self.reaches);
@@ -408,6 +415,8 @@ impl Activity {
                 rows,
                 contacts,
                 deleted,
+                made: (account.contacts.len() - before) as u64,
+                active: account.contacts.iter().filter(|contact| contact.status == ContactStatus::Active).count() as u64,
             });
         }
     }

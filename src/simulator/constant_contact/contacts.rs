@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     account::{Account, Contact},
     answer::{Answer, instant},
+    config::VendorConfig,
     query::Query,
 };
 use crate::model::{Text, address, call::ContactStatus};
@@ -34,6 +35,8 @@ const TAGS_FILTERED_MAX: usize = 50;
 const STATUSES: [&str; 7] = ["all", "active", "deleted", "not_set", "pending_confirmation", "temp_hold", "unsubscribed"];
 const INCLUDES: [&str; 6] = ["custom_fields", "list_memberships", "phone_numbers", "street_addresses", "taggings", "notes"];
 const LISTS_FILTERED_MAX: usize = 25;
+/// Who was made a contact within 30 days is a new subscriber.
+const NEW_SUBSCRIBER_S: u32 = 30 * 86_400;
 
 /// What a contact must be to be listed.
 struct Filter {
@@ -244,6 +247,35 @@ pub(super) fn one(account: &Account, id: &str, query: &Query, now_s: u32) -> Res
     let id: Uuid = id.parse().map_err(|_| Answer::not_found("contact_id is in an invalid format."))?;
     let shown = account.contact_number(id).and_then(|number| shown(account, number, with_lists, now_s));
     Ok(Answer::json(StatusCode::OK, &shown.ok_or_else(|| Answer::not_found("contact_id not found"))?))
+}
+
+/// `GET /contacts/counts`: contacts by their consent, which imports infer. Deleted ones are no contacts, and whom an import
+/// made so shortly before that the index does not show it is not counted: neither is documented.
+pub(super) fn counts(account: &Account, config: &VendorConfig, query: &Query, now_s: u32) -> Result<Answer, Answer> {
+    query.only(&["include"])?;
+    let include = query.value("include");
+    if include.is_some_and(|include| include != "new_subscriber") {
+        return Err(Answer::invalid("include does not have a valid value"));
+    }
+    let shown = (0..).zip(&account.contacts).filter(|(number, contact)| {
+        let fresh = contact.created_s.saturating_add(config.index_lag_s) > now_s;
+        !(fresh && account.is_unindexed(*number, now_s))
+    });
+    let (mut implicit, mut unsubscribed, mut new) = (0_u64, 0_u64, 0_u64);
+    for (_, contact) in shown {
+        match contact.status {
+            ContactStatus::Active => implicit += 1,
+            ContactStatus::Unsubscribed => unsubscribed += 1,
+            ContactStatus::Deleted => continue,
+        }
+        new += u64::from(now_s - contact.created_s <= NEW_SUBSCRIBER_S);
+    }
+    let total = implicit + unsubscribed;
+    let mut body = json!({ "total": total, "explicit": 0, "implicit": implicit, "pending": 0, "unsubscribed": unsubscribed });
+    if include.is_some() {
+        body["new_subscriber"] = json!(new);
+    }
+    Ok(Answer::json(StatusCode::OK, &body))
 }
 
 /// `GET /contacts`.

@@ -86,6 +86,7 @@ fn kind(method: &Method, path: &str, query: &str) -> &'static str {
         ("POST", "/v3/activities/remove_list_memberships") => CallKind::Remove,
         ("GET", path) if path.starts_with("/v3/activities") => CallKind::Poll,
         (_, path) if path.starts_with("/v3/contact_lists") => CallKind::Lists,
+        ("GET", "/v3/contacts/counts") => CallKind::Counts,
         ("GET", "/v3/contacts") => match Query::parse(Some(query)) {
             Ok(query) if query.value("email").is_some() => CallKind::LookUp,
             Ok(query) if query.value("lists").is_some() => CallKind::Scan,
@@ -249,6 +250,7 @@ impl Vendor {
                 Ok(self.queue(Work::Delete(list)))
             }
             ("GET", ["contacts"]) => contacts::listing(&self.account, &query, now_s),
+            ("GET", ["contacts", "counts"]) => contacts::counts(&self.account, &self.config, &query, now_s),
             ("GET", ["contacts", id]) => contacts::one(&self.account, id, &query, now_s),
             ("POST", ["activities", "contacts_file_import"]) => {
                 let import = Import::parse(&self.account, &self.config, request.headers(), request.body())?;

@@ -112,7 +112,8 @@ fn list(
     // Of these nobody knows whether the vendor took them: it refused others beside them without a word which.
     let spent = |address: &Text| state.is_search_spent(&export.name, address) && sight.refuses_some(index);
     let missing = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address) && !spent(address));
-    if let Some(missing) = missing {
+    // Adds wait where the account's contract allows no more contacts.
+    if let Some(missing) = missing.filter(|_| !sight.was_full(index)) {
         return Err((Promise::ListsConverge, format!("{missing} is missing from {which} of {}", export.name)));
     }
     if (is_now && export.on_exit == OnExit::Keep) || sight.segments(index).is_none() {

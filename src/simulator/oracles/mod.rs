@@ -2,6 +2,7 @@
 
 mod applied_means_completed;
 mod bounded;
+pub mod contacts_max;
 mod flapping;
 mod lists_converge;
 mod nothing_lost;
@@ -18,6 +19,7 @@ use crate::model::{
     call::ContactStatus,
     catalog::{Catalog, Export, ListRef},
     position::PartitionId,
+    state::{StateChange, StateValue},
     time::Now,
 };
 
@@ -102,6 +104,20 @@ impl Sight<'_> {
     fn refuses_some(&self, export: usize) -> bool {
         let mut wishes = self.fold.export(export).values().flatten();
         wishes.any(|wish| wish.wanted.as_ref().is_some_and(|(address, _)| !self.takes(export, address)))
+    }
+
+    /// Whether the account of an export had, at some time, as many contacts as its contract allows: those that were deleted
+    /// since are among all that it ever had. Imports that were given up have their room for as long as they may still run.
+    fn was_full(&self, export: usize) -> bool {
+        let index = usize::from(self.catalog.exports[export].connection.0);
+        let connection = &self.catalog.connections[index];
+        let Some(max) = connection.contacts_max else { return false };
+        let given_up = |change: &StateChange| match &change.value {
+            Some(StateValue::Batch(batch)) if batch.given_up && batch.connection == connection.name => batch.rows.len() as u64,
+            Some(_) | None => 0,
+        };
+        let given_up: u64 = self.broker.restore(true).unwrap_or_default().iter().map(given_up).sum();
+        self.vendors[index].report().contacts + given_up >= max
     }
 
     /// The addresses on the list of an export that has one all along, sorted.

@@ -60,6 +60,7 @@ fn made_up(scenario: &Scenario) -> Catalog {
         consent: Some(consent()),
         refreshes: false,
         on_erasure: OnErasure::RemoveFromLists,
+        contacts_max: None,
     });
     let exports = (0..scenario.connections * scenario.lists).map(|index| Export {
         name: format!("list {:02}", index + 1).into(),

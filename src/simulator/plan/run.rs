@@ -319,7 +319,8 @@ impl Run {
             | Request::List { .. }
             | Request::CreateList { .. }
             | Request::Lists { .. }
-            | Request::DeleteList { .. } => None,
+            | Request::DeleteList { .. }
+            | Request::ContactCounts => None,
         };
         if let Some((lists, rows)) = targets {
             for list in lists {

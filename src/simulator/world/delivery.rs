@@ -161,6 +161,7 @@ pub(super) fn describe(outcome: &Outcome) -> String {
         Outcome::Answered(Answer::Contacts(page)) => format!("{} contacts", page.items.len()),
         Outcome::Answered(Answer::Lists(page)) => format!("{} lists", page.items.len()),
         Outcome::Answered(Answer::List(list)) => format!("list {}", list.list_id),
+        Outcome::Answered(Answer::ContactCounts(counts)) => format!("{} contacts in the account", counts.active()),
         Outcome::Refused(refusal) => format!("{} {:?}", refusal.status, refusal.disposition),
         Outcome::Unknown(lost) => format!("{lost:?}"),
         Outcome::NotSent(not_sent) => format!("{not_sent:?}"),

@@ -442,9 +442,8 @@ impl World {
             // Each profile comes and goes once more, and is looked up, or staged, for it; polls and lists go with them.
             let calls = (0..).zip(&self.catalog.exports).filter(|(_, export)| mine(export.connection));
             let calls: u64 = calls.map(|(number, _)| 8 * self.fold.export(number).len() as u64 + 60).sum();
-            let day = application
-                .calls_per_day
-                .map_or(u64::MAX, |calls| u64::from(calls) * u64::from(100 - application.reserved_for_others_percent) / 100);
+            let ours_percent = u64::from(100 - application.reserved_for_others_percent);
+            let day = application.calls_per_day.map_or(u64::MAX, |calls| u64::from(calls) * ours_percent / 100);
             // A day for contacts that flap.
             days_max = days_max.max(2 + calls.div_ceil(day.max(1)));
         }

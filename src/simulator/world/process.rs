@@ -210,6 +210,7 @@ impl World {
             Request::Lists { .. } => self.reached.mark(Sometimes::StagingListsCounted),
             Request::CreateList { .. }
             | Request::DeleteList { .. }
+            | Request::ContactCounts
             | Request::Import { .. }
             | Request::Remove { .. }
             | Request::DeleteContacts { .. }

@@ -5,7 +5,11 @@ use crate::engine::{Promise, output::Commit};
 use crate::model::time::Mono;
 
 use super::{Happening, World, process::Term};
-use crate::simulator::{faults::Fault, oracles::Sight, sometimes::Sometimes};
+use crate::simulator::{
+    faults::Fault,
+    oracles::{Sight, contacts_max},
+    sometimes::Sometimes,
+};
 
 /// How long a transaction may take before the broker aborts it.
 const TRANSACTION_TIMEOUT_MS: u64 = 15_000;
@@ -111,6 +115,9 @@ impl World {
             let applied = self.vendors[index].drain_applied();
             for step in &applied {
                 self.oracles.opt_out.deleted(index, step);
+                if let Some(detail) = contacts_max::passed(&self.catalog, index, step) {
+                    self.break_promise("contacts_max", detail);
+                }
             }
             self.oracles.applied.steps(index, applied);
         }

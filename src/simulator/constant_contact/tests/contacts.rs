@@ -123,6 +123,35 @@ fn a_contact_shows_its_state_and_its_lists_when_asked() {
     assert_eq!(page["contacts"][0]["email_address"]["opt_out_date"], "2023-11-14T22:15:20Z");
 }
 
+#[test]
+fn contacts_are_counted_by_their_consent() {
+    let (mut client, [l, _]) = account();
+    let counts =
+        |implicit: u64| json!({ "total": implicit + 1, "explicit": 0, "implicit": implicit, "pending": 0, "unsubscribed": 1 });
+    assert_eq!(client.get("/v3/contacts/counts"), (200, counts(3)), "the deleted one is no contact");
+    let (_, queued) = client.import("x.csv", &[l], b"email\na@example.com\nnew@example.com\n");
+    client.ended(&queued);
+    client.at_ms += 31 * 86_400_000;
+    client.plant("newer@example.com", ContactStatus::Active, &[]);
+    let (_, with_new) = client.get("/v3/contacts/counts?include=new_subscriber");
+    assert_eq!((&with_new["implicit"], &with_new["new_subscriber"]), (&json!(5), &json!(1)));
+    for query in ["include=all", "limit=1"] {
+        let (status, refusal) = client.get(&format!("/v3/contacts/counts?{query}"));
+        assert_eq!((status, service_error(&refusal).0), (400, "contacts.api.validation.error"), "{query}");
+    }
+}
+
+/// The index that lags (the model's own choice) does not count a new contact either.
+#[test]
+fn a_contact_is_counted_once_the_index_shows_it() {
+    let (mut client, list) = with_list(VendorConfig { index_lag_s: 60, instant: true, ..VendorConfig::default() });
+    client.import("x.csv", &[list], b"email\na@example.com\n");
+    let total = |client: &mut Client| client.get("/v3/contacts/counts").1["total"].clone();
+    assert_eq!(total(&mut client), 0);
+    client.at_ms += 60_000;
+    assert_eq!(total(&mut client), 1);
+}
+
 /// Each contact once, in one order, though others come and go meanwhile.
 #[test]
 fn pages_are_stable() {

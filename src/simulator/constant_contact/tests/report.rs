@@ -33,12 +33,13 @@ fn each_kind_of_request_is_told_apart() {
     let (mut client, list) = with_list(VendorConfig::default());
     client.get(&format!("/v3/contacts?lists={list}&limit=500"));
     client.get("/v3/contacts?status=deleted,unsubscribed&updated_after=2023-11-14T00:00:00Z");
+    client.get("/v3/contacts/counts");
     client.get("/v3/contact_lists");
     client.post("/v3/contact_lists", &json!({ "name": "x" }));
     client.post("/v3/activities/remove_list_memberships", &json!({ "source": { "list_ids": [list] }, "list_ids": [list] }));
     client.send("POST", "/oauth2/token", &[], "");
     let kinds = client.vendor.report().requests_by_kind;
-    let expected = [("lists", 2), ("remove", 1), ("scan", 1), ("suppression", 1), ("token", 1)];
+    let expected = [("counts", 1), ("lists", 2), ("remove", 1), ("scan", 1), ("suppression", 1), ("token", 1)];
     assert_eq!(kinds, BTreeMap::from(expected));
 }
 
