@@ -308,11 +308,11 @@ impl Engine {
         recent.count() as u64
     }
 
-    /// As many of the adds that wait as there is room for now go on, the oldest first.
+    /// As many of the adds that wait as there is room for now go on, the oldest first, and those whose contact the account
+    /// has got meanwhile.
     fn let_in(&mut self, id: ConnectionId) {
         let contract = self.contract(id);
         let (true, Some(estimate), Some(max)) = (contract.full, contract.estimate(), self.contacts_max(id)) else { return };
-        let Some(room) = max.checked_sub(estimate).filter(|room| *room > 0) else { return };
         let mut aside: Vec<(u64, ExportId, ContactSlot)> = Vec::new();
         for export in self.export_ids().filter(|export| self.export(*export).connection == id) {
             let waiting = self.export(export).members.contacts().filter_map(|(slot, contact)| {
@@ -322,9 +322,23 @@ impl Engine {
             aside.extend(waiting);
         }
         aside.sort_unstable();
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        self.contract_mut(id).full = aside.len() > room;
-        for (_, export, slot) in aside.into_iter().take(room) {
+        let mut room = max.saturating_sub(estimate);
+        // Several lists may want one contact.
+        let mut joining: BTreeSet<u64> = BTreeSet::new();
+        let (goes, stays): (Vec<_>, Vec<_>) = aside.into_iter().partition(|(_, export, slot)| {
+            let hash = text_hash(&self.export(*export).members.contact(*slot).address);
+            if joining.contains(&hash) || !self.needs_room(id, *export, *slot) {
+                return true;
+            }
+            let fits = room > 0;
+            if fits {
+                room -= 1;
+                joining.insert(hash);
+            }
+            fits
+        });
+        self.contract_mut(id).full = !stays.is_empty();
+        for (_, export, slot) in goes {
             if let Some(mut waiting) = self.take_waiting(export, slot) {
                 waiting.place = Some(Place::Imports);
                 self.put_waiting(export, slot, waiting);
@@ -350,11 +364,13 @@ impl Engine {
         self.contacts_max(id).and_then(|_| self.contract(id).estimate())
     }
 
-    /// Whether adds wait that a later count may let in: the last one may not have shown all of ours, or showed some twice.
+    /// Whether adds wait that a later count may let in: there is room, or the last one may not have shown all of ours, or
+    /// showed some twice.
     pub(super) fn is_to_be_counted(&self) -> bool {
         self.connection_ids().any(|id| {
             let contract = self.contract(id);
-            contract.full && (contract.open > 0 || !contract.ended.is_empty()) && self.waits_for_room(id)
+            let has_room = contract.estimate().zip(self.contacts_max(id)).is_some_and(|(contacts, max)| contacts < max);
+            contract.full && (has_room || contract.open > 0 || !contract.ended.is_empty()) && self.waits_for_room(id)
         })
     }
 }
