@@ -204,8 +204,14 @@ impl NothingLost {
             let leaving = || self.leaves(&config.name, known, segments);
             let in_open_batch = || self.open.values().any(|(name, addresses)| *name == config.name && addresses.contains(known));
             let refused = !present && !sight.takes(export, known);
+            // It entered and left, of which the state keeps nothing; what it enters after that is still to be settled.
+            let enters = |pair: &[Wish]| {
+                let fresh = pair[1].segments.difference(&pair[0].segments).any(|segment| segments.contains(segment));
+                fresh && wants_now(&pair[1])
+            };
+            let is_told = || !present && candidates.windows(2).any(enters);
             let stays = || config.on_exit == OnExit::Keep || leaving() || in_open_batch() || others() || was_there();
-            if as_wished || refused || (present && stays()) {
+            if as_wished || refused || is_told() || (present && stays()) {
                 continue;
             }
             let detail = format!(
