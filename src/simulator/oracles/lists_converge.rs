@@ -111,7 +111,14 @@ fn list(
     wanted.extend(foreign.filter(|_| !leave).map(|contact| contact.address.clone()));
     // Of these nobody knows whether the vendor took them: it refused others beside them without a word which.
     let spent = |address: &Text| state.is_search_spent(&export.name, address) && sight.refuses_some(index);
-    let missing = wanted.difference(&members).find(|address| !opt_out.has_departed(connection, address) && !spent(address));
+    // One from before who was adopted leaves with the erasure of a profile that had its address.
+    let erased = |address: &Text| {
+        let had = |wish: &Wish| wish.wanted.as_ref().is_some_and(|(wanted, _)| wanted == address);
+        let before = |wishes: &Vec<Wish>| wishes.len() - since_erasure(wishes).len();
+        export.adopts_existing && wishes.values().any(|wishes| wishes[..before(wishes)].iter().any(had))
+    };
+    let excused = |address: &Text| opt_out.has_departed(connection, address) || spent(address) || erased(address);
+    let missing = wanted.difference(&members).find(|address| !excused(address));
     // Adds wait where the account's contract allows no more contacts.
     if let Some(missing) = missing.filter(|_| !sight.was_full(index)) {
         return Err((Promise::ListsConverge, format!("{missing} is missing from {which} of {}", export.name)));
