@@ -18,7 +18,6 @@ use super::{
     calls::Purpose,
     limits::{LANE_CALLS, count},
     membership::{Contact, ContactSlot, Known},
-    planted::{Bug, planted},
 };
 
 impl Engine {
@@ -157,9 +156,7 @@ impl Engine {
     fn are_deleted(&mut self, now: Now, connection: ConnectionId, addresses: &[Text]) {
         let vendor_now = self.vendor_now(self.catalog.connection(connection).application, now);
         for address in addresses {
-            if !planted(Bug::DeletedImported) {
-                self.connection_mut(connection).suppression.deleted(address, vendor_now);
-            }
+            self.connection_mut(connection).suppression.deleted(address, vendor_now);
             for id in self.export_ids() {
                 if self.export(id).connection != connection {
                     continue;

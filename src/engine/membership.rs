@@ -277,7 +277,7 @@ impl Membership {
         if owner.is_some_and(|owner| owner.profile.starts_with(ADOPTED_PREFIX)) {
             return;
         }
-        if let Some(left) = self.left.as_mut().filter(|_| !planted(Bug::LeftForgotten)) {
+        if let Some(left) = &mut self.left {
             left.insert(slot.0);
         }
     }

@@ -75,10 +75,6 @@ named! {
         SuppressedStaged = "an opt-out is staged",
         /// A staging list is used again whoever is on it.
         StagingListUnread = "a staging list is used again without a look",
-        /// Where an erasure deletes, a contact that has left is forgotten before it comes.
-        LeftForgotten = "who has left is not deleted",
-        /// A contact that was deleted may be imported again.
-        DeletedImported = "a deleted contact is imported",
         /// Contacts that flap are sent as often as they change.
         FlappingSent = "a flapping contact is sent all the time",
         /// The contacts of an account are not counted, whatever its contract allows.
