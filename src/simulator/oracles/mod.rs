@@ -148,7 +148,7 @@ pub struct Oracles {
     pub one_in_flight: one_in_flight_per_contact::OneInFlightPerContact,
     /// See [`Promise::OptOutRespected`].
     pub opt_out: opt_out_respected::OptOutRespected,
-    /// See [`flapping::Flapping`].
+    /// At most five sends of an address in an account within a day.
     pub flapping: flapping::Flapping,
     /// See [`Promise::QuotaNeverExceeded`].
     pub quota: quota_never_exceeded::QuotaNeverExceeded,
