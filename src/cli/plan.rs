@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::{CommandError, validate::overrides};
 use crate::config::{self, Secrets};
+use crate::model::catalog::{ApplicationId, Catalog};
 use crate::simulator::plan::{self, Burst, Report, Scenario, VendorKind};
 
 const LEARN_MORE: &str = "\
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// Plan for the exports of this configuration file instead of made-up ones.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["lists", "connections"])]
     config: Option<PathBuf>,
+    /// Plan for the exports of this application; needed where the configuration has several, whose calls are counted apart.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    application: Option<String>,
     /// Changes a second over all lists, a Poisson process.
     #[arg(long, value_name = "RATE", default_value_t = 277.0, value_parser = not_negative)]
     events_per_second: f64,
@@ -52,12 +57,12 @@ pub struct Arguments {
     /// When it begins, in UTC.
     #[arg(long, value_name = "HH:MM", default_value = "00:00", value_parser = time_of_day)]
     start: i64,
-    /// Requests that the key may make in a day of UTC.
-    #[arg(long, value_name = "CALLS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    calls_per_day: u32,
-    /// Requests that it may make in a second.
-    #[arg(long, value_name = "CALLS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    calls_per_second: u32,
+    /// Requests that the key may make in a day of UTC: as configured, or 10000.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+    calls_per_day: Option<u32>,
+    /// Requests that it may make in a second: as configured, or 4.
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    calls_per_second: Option<u32>,
     /// How the vendor works on an account's activities: side by side, side by side in scattered times, or one after the other.
     #[arg(long, value_name = "KIND", default_value = "parallel", value_parser = ["parallel", "scattered", "serial"])]
     vendor: String,
@@ -118,19 +123,40 @@ pub fn execute(arguments: Arguments) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The application that is planned for.
+fn application(catalog: &Catalog, name: Option<&str>) -> Result<ApplicationId, String> {
+    let names = || catalog.applications.iter().map(|application| application.name.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        None if catalog.applications.len() > 1 => {
+            Err(format!("applications: each has its own calls: name one of them with --application ({})", names()))
+        }
+        None => Ok(ApplicationId::at(0)),
+        Some(name) => {
+            let place = catalog.applications.iter().position(|application| application.name == name);
+            place.map(ApplicationId::at).ok_or_else(|| format!("applications: none is called {name} ({})", names()))
+        }
+    }
+}
+
 fn scenario(arguments: Arguments) -> Result<Scenario, CommandError> {
     let catalog = match &arguments.config {
         None => None,
         Some(file) => {
             let config = config::load_with(file, &overrides(), Secrets::Skip)
                 .map_err(|errors| CommandError { message: errors.to_string(), code: 78 })?;
-            if config.catalog.exports.is_empty() {
-                let message = format!("{}: exports: there is none to plan for", file.display());
-                return Err(CommandError { message, code: 78 });
+            let at = |message: String| CommandError { message: format!("{}: {message}", file.display()), code: 78 };
+            let application = application(&config.catalog, arguments.application.as_deref()).map_err(at)?;
+            let catalog = plan::of_application(&config.catalog, application);
+            if catalog.exports.is_empty() {
+                return Err(at("exports: there is none to plan for".to_owned()));
             }
-            Some(config.catalog)
+            Some(Arc::new(catalog))
         }
     };
+    let key = catalog.as_ref().map(|catalog| catalog.application(ApplicationId::at(0)));
+    let calls_per_day = arguments.calls_per_day.or(key.and_then(|key| key.calls_per_day)).unwrap_or(10_000);
+    let calls_per_second = arguments.calls_per_second.or(key.and_then(|key| key.calls_per_second)).unwrap_or(4);
+    let left_to_others_percent = key.map_or(0, |key| key.reserved_for_others_percent);
     Ok(Scenario {
         catalog,
         events_per_second: arguments.events_per_second,
@@ -142,8 +168,9 @@ fn scenario(arguments: Arguments) -> Result<Scenario, CommandError> {
         burst: arguments.burst,
         spent_calls: arguments.spent,
         start_ms: arguments.start,
-        calls_per_day: arguments.calls_per_day,
-        calls_per_second: arguments.calls_per_second,
+        calls_per_day,
+        calls_per_second,
+        left_to_others_percent,
         vendor: match arguments.vendor.as_str() {
             "scattered" => VendorKind::Scattered,
             "serial" => VendorKind::Serial,

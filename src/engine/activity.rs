@@ -25,9 +25,10 @@ use super::{
     membership::{ContactSlot, InFlight, Known, Member, MemberId},
     output::CommitId,
     planted::{Bug, planted},
-    rounds::{Check, Round},
+    rounds::Round,
     search::{RefusedReason, SearchId},
     suppression::Seen,
+    verify::Check,
 };
 
 /// One contact in a batch.
@@ -318,20 +319,11 @@ impl Engine {
             batch.stage = Stage::Running { activity, next_poll, since, seen_at: now.mono, unlisted: false };
             return;
         }
-        let application = self.exports[usize::from(batch.export.0)].application;
-        let vendor_now = self.applications[usize::from(application.0)].quota.vendor_time(now.mono);
-        let ended_at = activity.completed_at.or(vendor_now.map(|(earliest, _)| earliest)).unwrap_or(now.wall);
-        let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
-        batch.vendor_ms += took_ms;
-        let (name, export, operation) = (batch.name.clone(), batch.export, batch.sends());
-        if activity.state == ActivityState::Completed
-            && let Some(created_at) = activity.created_at
-        {
-            let account = &mut self.connections[usize::from(connection.0)];
-            account.activity_time.learn(rows, created_at, ended_at);
-            account.learned.keep_activity_time(account.activity_time.learned());
+        let operation = batch.sends();
+        let ended_at = self.activity_over(now, number, operation, since, activity);
+        if self.waits_for_import(number) {
+            return;
         }
-        self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
         // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an
         // import did is not known then: its rows are sent once more, and those counts tell.
         if let Some(batch) = self.batches.get_mut(&number).filter(|batch| batch.repeated && !planted(Bug::RepeatNotCleared)) {
@@ -348,6 +340,34 @@ impl Engine {
             }
             ActivityState::Initialized | ActivityState::Processing => {}
         }
+    }
+
+    /// An activity of a batch is over: what it took is learned. When it ended.
+    pub(super) fn activity_over(
+        &mut self,
+        now: Now,
+        number: u64,
+        operation: Operation,
+        since: Mono,
+        activity: &Activity,
+    ) -> UnixMillis {
+        let Some(batch) = self.batches.get_mut(&number) else { return now.wall };
+        let (connection, rows) = (batch.connection, batch.rows.len() as u64);
+        let application = self.exports[usize::from(batch.export.0)].application;
+        let vendor_now = self.applications[usize::from(application.0)].quota.vendor_time(now.mono);
+        let ended_at = activity.completed_at.or(vendor_now.map(|(earliest, _)| earliest)).unwrap_or(now.wall);
+        let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
+        batch.vendor_ms += took_ms;
+        let (name, export) = (batch.name.clone(), batch.export);
+        if activity.state == ActivityState::Completed
+            && let Some(created_at) = activity.created_at
+        {
+            let account = &mut self.connections[usize::from(connection.0)];
+            account.activity_time.learn(rows, created_at, ended_at);
+            account.learned.keep_activity_time(account.activity_time.learned());
+        }
+        self.emit(Event::ActivityEnded { name, export, operation, state: activity.state, took_ms });
+        ended_at
     }
 
     fn on_completed(&mut self, now: Now, number: u64, activity: &Activity, at: UnixMillis) {
@@ -381,6 +401,9 @@ impl Engine {
     }
 
     pub(super) fn end(&mut self, number: u64, ending: Ending) {
+        if self.waits_for_import(number) {
+            return;
+        }
         let ending = self.round_ending(number, ending);
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.stage = Stage::Ended(Box::new(ending));

@@ -14,6 +14,12 @@ const MEMORY: f64 = 0.95;
 const ERROR_MEMORY: f64 = 0.85;
 /// One that takes so many times its expected time is overdue.
 const OVERDUE: f64 = 1.5;
+/// How many times the mean error an activity is late at most, but for a few in a hundred.
+const SURELY: f64 = 3.0;
+/// And this much more: the vendor's times are whole seconds.
+const MARGIN_MIN_MS: u64 = 2_000;
+/// Ends before the error is known well enough.
+const SPREAD_ENDS_MIN: u32 = 6;
 /// Ends that the first line misses by more than this part are looked at in the light of the second.
 const MISSED: f64 = 0.2;
 
@@ -74,6 +80,9 @@ pub(super) struct ActivityTime {
     /// From the end of the one before, or the creation if that is later, to its end.
     in_turn: Line,
     last_ended_at: UnixMillis,
+    /// Mean of the relative error of what was expected, and how many ends have told of it.
+    spread: f64,
+    ends: u32,
 }
 
 impl ActivityTime {
@@ -85,7 +94,7 @@ impl ActivityTime {
                 line.add(rows, start_ms as f64 + rows * row_us as f64 / 1_000.0);
             }
         }
-        Self { side_by_side: line, in_turn: line, last_ended_at: UnixMillis(0) }
+        Self { side_by_side: line, in_turn: line, ..Self::default() }
     }
 
     /// For the state: milliseconds of an empty activity, and microseconds for each row. 0 for what is not known.
@@ -110,6 +119,16 @@ impl ActivityTime {
         whole(line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5)))
     }
 
+    /// When an activity of so many rows is expected to be over, and how much longer it may take but for a few in a hundred;
+    /// `None` while too few have ended to tell, and where one waits for another.
+    pub(super) fn surely_over_after_ms(&self, rows: f64) -> Option<(u64, u64)> {
+        if self.ends < SPREAD_ENDS_MIN || self.is_serial() {
+            return None;
+        }
+        let expected_ms = self.line().expected_ms(rows);
+        Some((whole(expected_ms), whole(expected_ms * SURELY * self.spread) + MARGIN_MIN_MS))
+    }
+
     /// What the one whose turn it is still takes, at a vendor that works on one after the other; `since_ms` is its age.
     pub(super) fn turn_left_ms(&self, rows: u64, since_ms: u64, vendor_now: UnixMillis) -> u64 {
         let worked_ms = since_ms.min(vendor_now.since_ms(self.last_ended_at));
@@ -127,6 +146,15 @@ impl ActivityTime {
         let begun_at = created_at.max(self.last_ended_at.min(ended_at));
         let overlaps = begun_at > created_at;
         let ms = |from: UnixMillis| ended_at.since_ms(from).min(3_600_000) as f64;
+        if self.line().weight > 0.0 {
+            let (expected, took) =
+                (self.line().expected_ms(rows as f64), ms(if self.is_serial() { begun_at } else { created_at }));
+            let error = ((took - expected).abs() / expected).min(2.0);
+            // A plain mean at first.
+            let fresh = (1.0 - ERROR_MEMORY).max(1.0 / f64::from(self.ends + 1));
+            self.spread += (error - self.spread) * fresh;
+            self.ends = self.ends.saturating_add(1);
+        }
         self.side_by_side.learn(rows as f64, ms(created_at), overlaps);
         self.in_turn.learn(rows as f64, ms(begun_at), overlaps);
         self.last_ended_at = self.last_ended_at.max(ended_at);

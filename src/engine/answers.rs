@@ -347,6 +347,9 @@ impl Engine {
     fn on_polled_one(&mut self, now: Now, connection: ConnectionId, number: u64, outcome: Outcome) {
         self.connection_mut(connection).polling = Polling::Idle;
         match outcome {
+            Outcome::Answered(Answer::Activity(activity)) if self.import_ahead(number) == Some(activity.activity_id) => {
+                self.on_import_ahead(now, number, &activity);
+            }
             Outcome::Answered(Answer::Activity(activity)) => {
                 let mine = matches!(
                     self.batches.get(&number).map(|batch| &batch.stage),
@@ -409,6 +412,17 @@ impl Engine {
         self.watch(now, connection, &items);
         let mut missing = Vec::new();
         for (number, id, opened_at) in running {
+            let import = self.import_ahead(number);
+            let import_shown = items.iter().find(|activity| import == Some(activity.activity_id));
+            match import_shown {
+                Some(activity) => self.on_import_ahead(now, number, activity),
+                // Its removal tells nothing without it.
+                None if import.is_some() => {
+                    missing.extend(opened_at.map(|opened_at| (number, opened_at)));
+                    continue;
+                }
+                None => {}
+            }
             match items.iter().find(|activity| activity.activity_id == id) {
                 Some(activity) => self.on_activity(now, number, activity),
                 None => missing.extend(opened_at.map(|opened_at| (number, opened_at))),

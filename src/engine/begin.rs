@@ -434,10 +434,8 @@ impl Engine {
                 self.connection_mut(connection).staging.serves(round.list);
             }
             let round = round.map(|round| Round::new(round.list, round.step, true));
-            let sends = match &round {
-                Some(Round { step: RoundStep::Import, .. }) => crate::model::batch::Operation::Import,
-                Some(_) | None => operation,
-            };
+            let step = round.as_ref().map(|round| round.step);
+            let sends = if step == Some(RoundStep::Import) { crate::model::batch::Operation::Import } else { operation };
             let stage = match sends {
                 // Its rows are not in the state: it cannot be repeated, and whatever has no name is waited for.
                 crate::model::batch::Operation::Import if self.is_nameless(connection) => {
@@ -448,6 +446,10 @@ impl Engine {
                 }
                 // Nothing leaves the list of a removed export any more but who is erased, which is decided anew.
                 crate::model::batch::Operation::Remove if self.export(export).removed => {
+                    Stage::clearing(self.first_call_at, false)
+                }
+                // Its import is looked for after that.
+                crate::model::batch::Operation::Remove if step == Some(RoundStep::RemoveAhead) => {
                     Stage::clearing(self.first_call_at, false)
                 }
                 crate::model::batch::Operation::Remove => Stage::Ready,

@@ -220,6 +220,8 @@ pub enum Event {
         end: RoundEnd,
         /// Its contacts left the target and the staging list in two removals.
         in_two: bool,
+        /// Its removal was sent before its import was read as done.
+        ahead: bool,
     },
     /// The pool of staging lists changed.
     StagingList {
@@ -361,6 +363,8 @@ named! {
         NobodyStaged = "nobody_staged",
         /// What it did is not certain: its contacts are decided anew.
         Failed = "failed",
+        /// Its removal was sent ahead of its import's end, which took unusually long: its contacts are decided anew.
+        Early = "early",
         /// It was begun by another term, and followed to its end.
         Followed = "followed",
     }

@@ -23,11 +23,13 @@ mod ack;
 mod activity;
 mod activity_time;
 mod adopted;
+mod ahead;
 mod answers;
 mod backfill;
 mod begin;
 mod brake;
 mod calls;
+mod ceiling;
 mod coalescer;
 mod contract;
 mod control;
@@ -57,6 +59,7 @@ mod router;
 mod search;
 mod staging;
 mod suppression;
+mod verify;
 mod view;
 
 #[cfg(test)]
@@ -246,6 +249,8 @@ struct ExportState {
     flapping: flapping::FlappingChanges,
     finding: Finding,
     rounds: rounds::Rounds,
+    /// Its removals by staging lists usually go ahead of the reading of their imports.
+    goes_ahead: bool,
     /// A contact that is to be deleted is being looked up.
     erased_under_way: bool,
     list: Option<ListId>,
@@ -520,6 +525,7 @@ impl ExportState {
             flapping: flapping::FlappingChanges::default(),
             finding: Finding::Idle,
             rounds: rounds::Rounds::default(),
+            goes_ahead: false,
             erased_under_way: false,
             list: match &export.list {
                 crate::model::catalog::ListRef::Id(id) => Some(*id),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use crate::model::{
-    batch::{CutReason, ImportRows, Operation, RoundStep},
-    catalog::{ApplicationId, ConnectionId, ExportId},
+    batch::{CutReason, ImportRows, Operation},
+    catalog::{ApplicationId, ExportId},
     hash::text_hash,
-    time::{Mono, Now, UnixMillis},
+    time::{Mono, Now},
     whole,
 };
 
@@ -29,7 +29,6 @@ use super::{
     membership::ContactSlot,
     price::{Demand, PRICE_AGAIN_MS, Price},
     removal::Finding,
-    rounds::Round,
 };
 
 /// One export's changes in one direction.
@@ -195,10 +194,14 @@ impl Engine {
                 let per_second = own.map(|(_, demand)| price.flushes_per_second(demand)).sum();
                 self.connections[usize::from(account.0)].rounds_per_second = per_second;
             }
-            for (export, direction, demand) in groups {
-                self.export_mut(export).usual_s[direction] = 1.0 / price.flushes_per_second(&demand);
+            for (export, direction, demand) in &groups {
+                self.export_mut(*export).usual_s[*direction] = 1.0 / price.flushes_per_second(demand);
             }
             self.applications[index].price = price;
+            for (export, _, demand) in groups.iter().filter(|(_, direction, _)| *direction == 1) {
+                let rows = demand.per_second / price.flushes_per_second(demand);
+                self.export_mut(*export).goes_ahead = self.goes_ahead_after_ms(*export, rows).is_some();
+            }
         }
     }
 
@@ -483,79 +486,6 @@ impl Engine {
                 | Stage::Ended(_) => {}
             }
         }
-    }
-
-    /// Rows that the hourly ceiling still allows at `at`.
-    fn room(&self, at: UnixMillis, export: ExportId) -> usize {
-        let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return usize::MAX };
-        usize::try_from(self.export(export).hourly.room(at, max)).unwrap_or(usize::MAX)
-    }
-
-    /// Rows that the hourly ceiling still allows.
-    fn rows_allowed(&self, now: Now, export: ExportId) -> usize {
-        self.room(self.hour_now(self.export(export).application, now), export)
-    }
-
-    /// The same for what a group would send now.
-    fn room_for(&self, now: Now, group: Group) -> usize {
-        match group.operation {
-            Operation::Remove if self.export(group.export).removals.found.live == 0 => self.round_rows_allowed(now, group.export),
-            Operation::Import | Operation::Remove => self.rows_allowed(now, group.export),
-        }
-    }
-
-    /// The same for a round, whose contacts leave once they were imported.
-    pub(super) fn round_rows_allowed(&self, now: Now, export: ExportId) -> usize {
-        let state = self.export(export);
-        self.room(self.staged_at(state.connection, self.hour_now(state.application, now), 0), export)
-    }
-
-    /// When the import of a round that is begun now is over, at the earliest.
-    pub(super) fn staged_at(&self, connection: ConnectionId, hour_now: UnixMillis, rows: u64) -> UnixMillis {
-        let takes_ms = self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows);
-        hour_now.plus_ms(i64::try_from(takes_ms).unwrap_or(0))
-    }
-
-    /// Whether a round that comes to its removal before that was counted on may have it: always, once that time is there.
-    pub(super) fn hour_has_room(&mut self, now: Now, number: u64) -> bool {
-        let Some(batch) = self.batches.get(&number) else { return false };
-        let (export, counted_at, rows) = (batch.export, batch.counted_at, batch.rows.len() as u64);
-        let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
-        let hour_now = self.hour_now(self.export(export).application, now);
-        if batch.stages() || counted_at <= hour_now {
-            return true;
-        }
-        let hourly = &mut self.export_mut(export).hourly;
-        hourly.give_back(counted_at, rows);
-        let fits = hourly.room(hour_now, max) >= rows;
-        hourly.add(hour_now, counted_at, rows);
-        if !fits {
-            self.wake_at(now.mono.plus_ms(counted_at.since_ms(hour_now)));
-        }
-        fits
-    }
-
-    /// What is sent counts from now on, whenever it was cut, and a round from when its import should be over.
-    pub(super) fn count_rows(&mut self, now: Now, number: u64) {
-        let Some(batch) = self.batches.get(&number) else { return };
-        let (export, connection, rows, before) = (batch.export, batch.connection, batch.rows.len() as u64, batch.counted_at);
-        let hour_now = self.hour_now(self.export(export).application, now);
-        let at = match &batch.round {
-            Some(Round { step: RoundStep::Import, .. }) => self.staged_at(connection, hour_now, rows).max(before),
-            // They have left the target already.
-            Some(Round { step: RoundStep::Empty, .. }) => return,
-            Some(_) | None => hour_now,
-        };
-        self.export_mut(export).hourly.count_again(before, hour_now, at, rows);
-        if let Some(batch) = self.batches.get_mut(&number) {
-            batch.counted_at = at;
-        }
-    }
-
-    /// Rows that were sent in the last 60 minutes.
-    pub(super) fn rows_last_hour(&self, now: Now, export: ExportId) -> u64 {
-        let state = self.export(export);
-        state.hourly.rows(self.hour_now(state.application, now))
     }
 
     /// Cuts one import. False when nothing could be cut, or no more may be.

@@ -110,15 +110,21 @@ impl Engine {
     pub(super) fn follow(&mut self, now: Now) {
         let mut polls = vec![Account::default(); self.connections.len()];
         let mut looks: Vec<(u64, Mono)> = Vec::new();
+        self.go_ahead_where_due(now);
         for (number, batch) in &self.batches {
             match &batch.stage {
+                // Its removal needs no reading of its import.
+                Stage::Running { .. } if self.goes_ahead_at(batch).is_some() => {}
                 Stage::Running { next_poll, since, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
                     let staged = batch.stages();
-                    let urgent = batch.restored || batch.repeated;
+                    let urgent = batch.restored || batch.repeated || batch.round.as_ref().is_some_and(|round| round.early);
                     let rows = batch.rows.len() as u64;
                     polls.running.push(Running { done_at: *next_poll, since: *since, rows, staged, urgent });
-                    polls.first = polls.first.or(Some(*number));
+                    // Two activities of one round are read together.
+                    if self.import_ahead(*number).is_none() {
+                        polls.first = polls.first.or(Some(*number));
+                    }
                     if *unlisted && *next_poll <= now.mono {
                         polls.unlisted = polls.unlisted.or(Some(*number));
                     }
@@ -194,6 +200,9 @@ impl Engine {
     }
 
     fn running_activity(&self, number: u64) -> Option<crate::model::ActivityId> {
+        if let Some(import) = self.import_ahead(number) {
+            return Some(import);
+        }
         match self.batches.get(&number).map(|batch| &batch.stage) {
             Some(Stage::Running { activity, .. }) => Some(*activity),
             Some(_) | None => None,

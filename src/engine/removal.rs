@@ -45,19 +45,19 @@ struct Load {
     members: u64,
     /// Contacts of one round.
     round_rows_max: u64,
-    /// Calls before the first round: suppressed contacts to be read, lists to be made or counted.
-    before_rounds: u64,
+    /// Calls beside those of the rounds: suppressed contacts to be read, lists to be made or counted, a poll between the two
+    /// activities of those that go together.
+    beside_rounds: u64,
 }
 
-/// What each way costs in calls, beside the polls that all of them need. A round is an import and a removal, and the rounds
-/// that go together share one poll more, because they have two activities one after the other.
+/// What each way costs in calls, beside the polls that all of them need. A round is an import and a removal.
 fn costs(load: Load) -> [(RemovalStrategy, u64); 3] {
     let removals = load.contacts.div_ceil(REMOVAL_IDS_MAX as u64);
     let rounds = load.contacts.div_ceil(load.round_rows_max.max(1));
     [
         (RemovalStrategy::LookUp, load.contacts + removals),
         (RemovalStrategy::Scan, load.members.div_ceil(PAGE_CONTACTS) + removals),
-        (RemovalStrategy::StagingList, 2 * rounds + 1 + load.before_rounds),
+        (RemovalStrategy::StagingList, 2 * rounds + load.beside_rounds),
     ]
 }
 
@@ -91,7 +91,8 @@ impl Engine {
         let reads = u64::from(self.reads_before_staging(now, export));
         let lists = self.staging(state.connection).calls_for(contacts.div_ceil(round_rows_max));
         let members = state.members.on_list().max(contacts).max(state.members_shown);
-        let load = Load { contacts, members, round_rows_max, before_rounds: reads + lists };
+        let polls = u64::from(!state.goes_ahead);
+        let load = Load { contacts, members, round_rows_max, beside_rounds: reads + lists + polls };
         let allowed = &self.catalog.export(export).removal_strategies;
         let may = |strategy: RemovalStrategy| match strategy {
             RemovalStrategy::StagingList => stages && allowed.contains(&strategy),
@@ -132,12 +133,13 @@ impl Engine {
         ways.first().map_or(contacts, |(_, calls)| *calls) as f64 + found as f64
     }
 
-    /// Calls that one flush of many removals of an export adds, with the poll between its two activities; `None` when each
+    /// Calls that one flush of many removals of an export adds, with the poll between its two activities where there is one; `None` when each
     /// of them costs calls of its own.
     pub(super) fn removal_calls_usual(&self, now: Now, export: ExportId) -> Option<f64> {
         let allowed = &self.catalog.export(export).removal_strategies;
         let reads = f64::from(u8::from(self.reads_before_staging(now, export)));
-        allowed.contains(&RemovalStrategy::StagingList).then_some(3.0 + reads)
+        let polls = f64::from(u8::from(!self.export(export).goes_ahead));
+        allowed.contains(&RemovalStrategy::StagingList).then_some(2.0 + polls + reads)
     }
 
     /// Whether each address of an export that waits to be removed would be looked up, however long it waits for others.
@@ -313,15 +315,15 @@ impl Engine {
 mod tests {
     use super::*;
 
-    fn calls(contacts: u64, members: u64, before_rounds: u64) -> [u64; 3] {
-        costs(Load { contacts, members, round_rows_max: 39_999, before_rounds }).map(|(_, calls)| calls)
+    fn calls(contacts: u64, members: u64, beside_rounds: u64) -> [u64; 3] {
+        costs(Load { contacts, members, round_rows_max: 39_999, beside_rounds }).map(|(_, calls)| calls)
     }
 
     #[test]
     fn each_way_costs_what_its_calls_are() {
-        assert_eq!(calls(1, 2_000_000, 0), [2, 4_001, 3]);
-        assert_eq!(calls(3, 100, 0), [4, 2, 3]);
-        assert_eq!(calls(1_000, 2_000_000, 2), [1_002, 4_002, 5]);
-        assert_eq!(calls(1_000_000, 2_000_000, 27), [1_002_000, 6_000, 80]);
+        assert_eq!(calls(1, 2_000_000, 1), [2, 4_001, 3]);
+        assert_eq!(calls(3, 100, 0), [4, 2, 2]);
+        assert_eq!(calls(1_000, 2_000_000, 3), [1_002, 4_002, 5]);
+        assert_eq!(calls(1_000_000, 2_000_000, 28), [1_002_000, 6_000, 80]);
     }
 }

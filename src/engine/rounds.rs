@@ -12,7 +12,7 @@ use crate::model::{
     ListId, Text,
     activity::Activity,
     batch::{CutReason, ImportRows, Operation, RoundStep, StagedRound},
-    call::{Answer, ContactStatus, Outcome, RemovalSource, Request},
+    call::{RemovalSource, Request},
     catalog::{ConnectionId, ExportId},
     row::Row,
     time::{Mono, Now, UnixMillis},
@@ -21,22 +21,21 @@ use crate::model::{
 use super::{
     Engine, Event,
     activity::{Batch, BatchRow, Cut, Ending, Stage},
-    calls::Purpose,
+    ahead::Ahead,
     coalescer::Waiting,
     event::RoundEnd,
     limits::{IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, ROUNDS_FAILED_MAX, ROUNDS_PAUSE_MS},
-    membership::{ContactSlot, Known},
+    membership::ContactSlot,
     planted::{Bug, planted},
     removal::Finding,
     staging::Left,
+    verify::Check,
 };
 
 /// Removals that are looked through before a list is asked for.
 const MANY: usize = 1_000;
 /// Header of a round's file, in bytes.
 const HEADER_BYTES: usize = 64;
-/// A look that shows somebody still on a list is made again after this long, once: the vendor may be late to show it.
-const CHECK_AGAIN_MS: u64 = 30_000;
 
 /// What a removal by a staging list knows beside its batch.
 #[derive(Debug)]
@@ -53,44 +52,33 @@ pub(super) struct Round {
     /// When its contacts had left the target.
     left_at: Option<UnixMillis>,
     /// The vendor counted everybody off the staging list.
-    emptied: bool,
+    pub(super) emptied: bool,
     /// A contact that was seen on the target before its removal.
-    witness: Option<ContactSlot>,
+    pub(super) witness: Option<ContactSlot>,
+    /// The import that its removal went ahead of.
+    pub(super) ahead: Option<Ahead>,
+    /// Its removal was sent too early, or so it may be.
+    pub(super) early: bool,
 }
 
 impl Round {
     pub(super) const fn new(list: ListId, step: RoundStep, touched: bool) -> Self {
-        Self { list, step, touched, staged: 0, refused: Vec::new(), left_at: None, emptied: false, witness: None }
+        Self {
+            list,
+            step,
+            touched,
+            staged: 0,
+            refused: Vec::new(),
+            left_at: None,
+            emptied: false,
+            witness: None,
+            ahead: None,
+            early: false,
+        }
     }
 
     pub(super) const fn record(&self) -> StagedRound {
         StagedRound { list: self.list, step: self.step }
-    }
-}
-
-/// What a look is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// A contact is on the target before the removal that tries both lists: one that is not there anyhow tells nothing.
-    Witness(ContactSlot),
-    /// Nobody is on the staging list after a removal that completed then.
-    Emptied(UnixMillis),
-    /// Nor is the witness on the target.
-    Left(ContactSlot, UnixMillis),
-}
-
-/// What is looked at beside a removal, because its counts do not say enough.
-#[derive(Debug, Clone)]
-pub(super) struct Check {
-    look: Look,
-    looked_again: bool,
-    under_way: bool,
-    next_at: Mono,
-}
-
-impl Check {
-    const fn new(look: Look, next_at: Mono) -> Self {
-        Self { look, looked_again: false, under_way: false, next_at }
     }
 }
 
@@ -156,13 +144,13 @@ impl Batch {
         self.is_at(RoundStep::Import)
     }
 
-    fn is_at(&self, step: RoundStep) -> bool {
+    pub(super) fn is_at(&self, step: RoundStep) -> bool {
         self.round.as_ref().is_some_and(|round| round.step == step)
     }
 }
 
 impl Engine {
-    fn account_of(&self, export: ExportId) -> ConnectionId {
+    pub(super) fn account_of(&self, export: ExportId) -> ConnectionId {
         self.export(export).connection
     }
 
@@ -295,7 +283,7 @@ impl Engine {
                 Request::Import { name: batch.name.clone(), lists: vec![round.list], rows }
             }
             // The target first: where the vendor takes the lists one after the other, the source must not be emptied before.
-            RoundStep::RemoveBoth => removal(vec![target, round.list]),
+            RoundStep::RemoveBoth | RoundStep::RemoveAhead => removal(vec![target, round.list]),
             RoundStep::RemoveTarget => removal(vec![target]),
             RoundStep::Empty => removal(vec![round.list]),
         }
@@ -342,7 +330,7 @@ impl Engine {
                 }
                 None => !self.tries_already(number) && self.is_witnessed(now, number),
             },
-            RoundStep::RemoveBoth | RoundStep::RemoveTarget | RoundStep::Empty => true,
+            RoundStep::RemoveBoth | RoundStep::RemoveTarget | RoundStep::Empty | RoundStep::RemoveAhead => true,
         }
     }
 
@@ -363,40 +351,8 @@ impl Engine {
         }
     }
 
-    fn removes_from_source(&self, export: ExportId) -> Option<bool> {
+    pub(super) fn removes_from_source(&self, export: ExportId) -> Option<bool> {
         self.connections[usize::from(self.account_of(export).0)].learned.removes_from_source
-    }
-
-    /// Whether another round of the connection finds out already if two lists may be named in one removal.
-    fn tries_already(&self, number: u64) -> bool {
-        let id = self.batches.get(&number).map(|batch| self.account_of(batch.export));
-        let sent = |batch: &Batch| {
-            matches!(
-                batch.stage,
-                Stage::Posting | Stage::Running { .. } | Stage::Clearing { .. } | Stage::Checking(_) | Stage::Ended(_)
-            )
-        };
-        let others = self.batches.iter().filter(|(other, _)| **other != number);
-        let mut others = others.filter(|(_, batch)| Some(self.account_of(batch.export)) == id);
-        others.any(|(_, batch)| batch.is_at(RoundStep::RemoveBoth) && sent(batch))
-    }
-
-    /// Whether the round that is to try both lists has seen one of its contacts on the target; looks for one otherwise.
-    fn is_witnessed(&mut self, now: Now, number: u64) -> bool {
-        let Some(batch) = self.batches.get(&number) else { return false };
-        if batch.round.as_ref().is_some_and(|round| round.witness.is_some()) {
-            return true;
-        }
-        match self.witness(now, batch) {
-            Some(slot) => {
-                if let Some(batch) = self.batches.get_mut(&number) {
-                    batch.stage = Stage::Checking(Check::new(Look::Witness(slot), now.mono));
-                }
-                self.wake_at(now.mono);
-            }
-            None => self.goes_on_with(number, RoundStep::RemoveTarget),
-        }
-        false
     }
 
     /// A removal that names its source among its targets, while nobody knows whether the vendor takes that.
@@ -407,27 +363,13 @@ impl Engine {
     }
 
     /// The next activity of a round waits for its record.
-    fn goes_on_with(&mut self, number: u64, step: RoundStep) {
+    pub(super) fn goes_on_with(&mut self, number: u64, step: RoundStep) {
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let Some(round) = &mut batch.round else { return };
         round.step = step;
         batch.stage = Stage::Opening;
         batch.repeated = false;
         batch.not_before = Mono(0);
-    }
-
-    /// A contact of a round that the vendor's index must show on the target, if it is there.
-    fn witness(&self, now: Now, batch: &Batch) -> Option<ContactSlot> {
-        let index_lag_ms = self.catalog.timing.index_lag_ms;
-        let state = self.export(batch.export);
-        let vendor_now = self.vendor_now(state.application, now);
-        let round = batch.round.as_ref()?;
-        let rows = (0..).zip(&batch.rows).filter(|(index, _)| !round.refused(*index));
-        let mut slots = rows.map(|(_, row)| row.slot);
-        slots.find(|slot| match state.members.contact(*slot).known {
-            Known::On { at, .. } => vendor_now.since_ms(at) >= index_lag_ms,
-            Known::Off | Known::Unknown { .. } => false,
-        })
     }
 
     /// One activity of a round completed.
@@ -439,7 +381,15 @@ impl Engine {
         let left_all = counts.items_total.is_some_and(|total| total >= staged)
             && counts.items_completed.is_none_or(|completed| completed >= staged);
         match round.step {
+            RoundStep::Import if round.early => self.end(number, Ending::Unknown),
             RoundStep::Import => self.on_staged(now, number, activity),
+            RoundStep::RemoveAhead => {
+                if self.came_after_import(number, activity) {
+                    self.on_step_completed(now, number, activity, at);
+                } else {
+                    self.end(number, Ending::Unknown);
+                }
+            }
             // Fewer left than were put there: nobody knows who. Another round tells.
             RoundStep::RemoveBoth | RoundStep::RemoveTarget if counts.items_total.is_some() && !left_all => {
                 self.end(number, Ending::Unknown);
@@ -453,8 +403,8 @@ impl Engine {
                 }
                 Some(false) => self.end(number, Ending::Unknown),
                 // Without counts the list says whether everybody has left it.
-                Some(true) => self.looks(number, Check::new(Look::Emptied(at), now.mono)),
-                None if round.witness.is_some() => self.looks(number, Check::new(Look::Emptied(at), now.mono)),
+                Some(true) => self.looks(number, Check::of_list(now, at)),
+                None if round.witness.is_some() => self.looks(number, Check::of_list(now, at)),
                 None => self.end(number, Ending::Unknown),
             },
             RoundStep::RemoveTarget if left_all => {
@@ -473,35 +423,9 @@ impl Engine {
         }
     }
 
-    /// The import of a round completed: who is on the staging list now, as its counts say.
-    fn on_staged(&mut self, now: Now, number: u64, activity: &Activity) {
-        let Some(batch) = self.batches.get_mut(&number) else { return };
-        let connection = self.exports[usize::from(batch.export.0)].connection;
-        let rows = batch.rows.len() as u64;
-        let judged = super::activity::judge_import(rows, activity);
-        let faulty = judged.unexplained > 0 && rows > 1;
-        // Fewer rows than were sent, or some were refused and nobody knows which: nobody knows who is on the list. The target
-        // is as it was; smaller rounds tell.
-        if judged.short || faulty {
-            self.end(number, Ending::NotDone);
-            return;
-        }
-        if judged.cannot_add > 0 {
-            batch.cannot_add = judged.cannot_add;
-            batch.reads_first = Some(self.connections[usize::from(connection.0)].suppression.ask());
-        }
-        let staged = rows.saturating_sub(judged.refused.len() as u64 + judged.cannot_add);
-        if let Some(round) = &mut batch.round {
-            round.staged = staged;
-            round.refused = judged.refused;
-        }
-        if staged == 0 {
-            // Nobody of it can be staged, for whatever reason: all of them leave another way.
-            if let Some(round) = &mut batch.round {
-                round.refused = (0..super::limits::count(batch.rows.len())).collect();
-                round.emptied = true;
-            }
-            self.end(number, Ending::NotDone);
+    /// The import of a round completed: its removal comes next.
+    fn on_staged(&mut self, now: Now, number: u64, import: &Activity) {
+        if !self.takes_staged(number, import) {
             return;
         }
         let Some(batch) = self.batches.get(&number) else { return };
@@ -513,13 +437,48 @@ impl Engine {
         self.goes_on_with(number, if both { RoundStep::RemoveBoth } else { RoundStep::RemoveTarget });
     }
 
+    /// Who is on the staging list now, as the counts of the round's import say; `false` when that ends the round.
+    pub(super) fn takes_staged(&mut self, number: u64, import: &Activity) -> bool {
+        let Some(batch) = self.batches.get_mut(&number) else { return false };
+        let connection = self.exports[usize::from(batch.export.0)].connection;
+        let rows = batch.rows.len() as u64;
+        let judged = super::activity::judge_import(rows, import);
+        let faulty = judged.unexplained > 0 && rows > 1;
+        // Fewer rows than were sent, or some were refused and nobody knows which: nobody knows who is on the list. The target
+        // is as it was; smaller rounds tell.
+        if judged.short || faulty {
+            self.end(number, Ending::NotDone);
+            return false;
+        }
+        if judged.cannot_add > 0 {
+            batch.cannot_add = judged.cannot_add;
+            batch.reads_first = Some(self.connections[usize::from(connection.0)].suppression.ask());
+        }
+        let staged = rows.saturating_sub(judged.refused.len() as u64 + judged.cannot_add);
+        let Some(round) = &mut batch.round else { return false };
+        round.staged = staged;
+        round.refused = judged.refused;
+        if staged == 0 {
+            // Nobody of it can be staged, for whatever reason: all of them leave another way.
+            round.refused = (0..super::limits::count(batch.rows.len())).collect();
+            round.emptied = true;
+            self.end(number, Ending::NotDone);
+            return false;
+        }
+        // What was sent ahead is a removal like any other from here on.
+        if round.step == RoundStep::RemoveAhead {
+            round.step = RoundStep::RemoveBoth;
+        }
+        true
+    }
+
     fn looks(&mut self, number: u64, check: Check) {
         if let Some(batch) = self.batches.get_mut(&number) {
             batch.stage = Stage::Checking(check);
         }
     }
 
-    fn applied(&mut self, number: u64, at: UnixMillis) {
+    pub(super) fn applied(&mut self, number: u64, at: UnixMillis) {
         let refused = self.batches.get(&number).and_then(|batch| batch.round.as_ref()).map(|round| round.refused.clone());
         self.end(number, Ending::Applied { at, refused: refused.unwrap_or_default() });
     }
@@ -531,119 +490,10 @@ impl Engine {
         let Some(round) = &batch.round else { return ending };
         match (round.step, round.left_at, ending) {
             (RoundStep::Empty, Some(at), _) => Ending::Applied { at, refused: round.refused.clone() },
+            // Whatever its import did, a removal that went ahead has taken those off who were there.
+            (step, _, Ending::NotDone) if round.early || step == RoundStep::RemoveAhead => Ending::Unknown,
             (_, _, ending) => ending,
         }
-    }
-
-    /// The calls that a check after a removal needs.
-    pub(super) fn check_rounds(&mut self, now: Now) {
-        let due = self.batches.iter().filter_map(|(number, batch)| match &batch.stage {
-            Stage::Checking(check) if !check.under_way => Some((*number, check.next_at)),
-            Stage::Checking(_)
-            | Stage::Opening
-            | Stage::Committing(_)
-            | Stage::Ready
-            | Stage::Posting
-            | Stage::Looking(_)
-            | Stage::Running { .. }
-            | Stage::Clearing { .. }
-            | Stage::Ended(_) => None,
-        });
-        let due: Vec<(u64, Mono)> = due.collect();
-        for (number, at) in due {
-            if at > now.mono {
-                self.wake_at(at);
-                continue;
-            }
-            let Some(batch) = self.batches.get(&number) else { continue };
-            let export = batch.export;
-            let (Stage::Checking(check), Some(round)) = (&batch.stage, &batch.round) else { continue };
-            let request = match check.look {
-                Look::Emptied(_) => Request::List { list: round.list },
-                Look::Witness(slot) | Look::Left(slot, _) => {
-                    Request::LookUp { address: self.export(export).members.contact(slot).address.clone() }
-                }
-            };
-            let connection = self.account_of(export);
-            let Some(permit) = self.permit(now, connection, 0) else { continue };
-            if let Some(Stage::Checking(check)) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
-                check.under_way = true;
-            }
-            self.call(now, connection, permit, request, Purpose::Check(number));
-        }
-    }
-
-    pub(super) fn on_checked(&mut self, now: Now, number: u64, outcome: Outcome) {
-        let Some(export) = self.batches.get(&number).map(|batch| batch.export) else { return };
-        let verifies = self.removes_from_source(export).is_none();
-        let Some(batch) = self.batches.get_mut(&number) else { return };
-        let target = batch.list;
-        let witness = batch.round.as_ref().and_then(|round| round.witness);
-        let Stage::Checking(check) = &mut batch.stage else { return };
-        check.under_way = false;
-        let seen = match outcome {
-            Outcome::Answered(Answer::List(list)) => list.membership_count.map(|count| count > 0),
-            Outcome::Answered(Answer::Contacts(page)) => {
-                // Somebody who is gone from the account tells nothing.
-                let there = page.items.iter().find(|contact| contact.status != ContactStatus::Deleted);
-                there.map(|contact| contact.lists.contains(&target))
-            }
-            Outcome::Refused(_) if super::answers::is_stale(&outcome) => None,
-            Outcome::Answered(_) | Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {
-                check.next_at = now.mono.plus_ms(2_000);
-                return;
-            }
-        };
-        match (check.look, seen) {
-            (Look::Witness(slot), Some(true)) => {
-                batch.stage = Stage::Ready;
-                if let Some(round) = &mut batch.round {
-                    round.witness = Some(slot);
-                }
-            }
-            (Look::Witness(_), Some(false) | None) => self.goes_on_with(number, RoundStep::RemoveTarget),
-            (_, None) => self.end(number, Ending::Unknown),
-            (_, Some(true)) if !check.looked_again => {
-                check.looked_again = true;
-                check.next_at = now.mono.plus_ms(CHECK_AGAIN_MS);
-            }
-            (Look::Emptied(_) | Look::Left(..), Some(true)) => {
-                if verifies {
-                    self.verified(export, false);
-                }
-                self.end(number, Ending::Unknown);
-            }
-            (Look::Emptied(at), Some(false)) => {
-                if let Some(round) = &mut batch.round {
-                    round.emptied = true;
-                }
-                match witness.filter(|_| verifies) {
-                    Some(slot) => batch.stage = Stage::Checking(Check::new(Look::Left(slot, at), now.mono)),
-                    None => self.applied(number, at),
-                }
-            }
-            (Look::Left(_, at), Some(false)) => {
-                if verifies {
-                    self.verified(export, true);
-                }
-                self.applied(number, at);
-            }
-        }
-    }
-
-    /// It is known now whether a removal may name its source among its targets.
-    fn verified(&mut self, export: ExportId, removes: bool) {
-        let connection = self.account_of(export);
-        self.connection_mut(connection).learned.removes_from_source = Some(removes);
-        self.connection_due(connection);
-        self.emit(Event::RemovesFromSource { connection, removes });
-    }
-
-    /// The vendor refused the first removal that names both lists: nothing has happened, and it goes in two from now on.
-    pub(super) fn goes_in_two(&mut self, number: u64) {
-        let Some(export) = self.batches.get(&number).map(|batch| batch.export) else { return };
-        self.verified(export, false);
-        self.goes_on_with(number, RoundStep::RemoveTarget);
     }
 
     /// How a round's end is taken by the pool, and by the export's next rounds.
@@ -661,7 +511,7 @@ impl Engine {
         let rounds = &mut self.export_mut(export).rounds;
         if applied {
             rounds.went_well();
-        } else if !batch.restored && left == Left::Unsure {
+        } else if !batch.restored && left == Left::Unsure && !round.early {
             rounds.failed(now, rows);
         }
         let end = match ending {
@@ -669,11 +519,12 @@ impl Engine {
             Ending::Applied { .. } => RoundEnd::Applied,
             Ending::NotDone if !round.touched => RoundEnd::TakenBack,
             Ending::NotDone if round.emptied => RoundEnd::NobodyStaged,
+            Ending::Unknown if round.early => RoundEnd::Early,
             Ending::NotDone | Ending::Unknown => RoundEnd::Failed,
         };
         let contacts = super::limits::count(rows);
-        let in_two = round.left_at.is_some();
-        self.emit(Event::RoundEnded { export, contacts, end, in_two });
+        let (in_two, ahead) = (round.left_at.is_some(), round.ahead.is_some());
+        self.emit(Event::RoundEnded { export, contacts, end, in_two, ahead });
     }
 
     /// A contact of a round that the vendor did not import leaves another way.

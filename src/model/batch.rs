@@ -39,6 +39,8 @@ pub enum RoundStep {
     RemoveTarget,
     /// They leave the staging list.
     Empty,
+    /// As [`RoundStep::RemoveBoth`], sent before anybody has read that the import is done: both may be under way.
+    RemoveAhead,
 }
 
 /// A removal by a staging list, as the state has it.

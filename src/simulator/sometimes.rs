@@ -53,6 +53,10 @@ named! {
         StagingRoundFailed = "staging_round_failed",
         /// Contacts left the target and the staging list in two removals.
         StagingInTwoRemovals = "staging_in_two_removals",
+        /// The removal of a round went ahead of the reading of its import, and came after it.
+        StagingWentAhead = "staging_went_ahead",
+        /// Or did not.
+        StagingWentTooEarly = "staging_went_too_early",
         /// A removal was found to take contacts off its source too.
         RemovesFromSource = "removes_from_source",
         /// A removal was found not to do that.
@@ -183,9 +187,11 @@ impl Reached {
                 RemovalStrategy::Scan => self.mark(Sometimes::Scan),
                 RemovalStrategy::StagingList => {}
             },
-            Event::RoundEnded { end, in_two, .. } => {
+            Event::RoundEnded { end, in_two, ahead, .. } => {
                 self.mark(match end {
                     RoundEnd::Applied if *in_two => Sometimes::StagingInTwoRemovals,
+                    RoundEnd::Applied if *ahead => Sometimes::StagingWentAhead,
+                    RoundEnd::Early => Sometimes::StagingWentTooEarly,
                     RoundEnd::Applied => Sometimes::StagingRoundApplied,
                     RoundEnd::TakenBack => Sometimes::StagingRoundTakenBack,
                     RoundEnd::NobodyStaged => Sometimes::NobodyStaged,

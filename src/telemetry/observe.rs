@@ -135,7 +135,7 @@ impl Telemetry {
                     "removals planned; calls: what they cost, calls_other: what the next cheapest strategy would cost"
                 );
             }
-            Event::RoundEnded { export, contacts, end, in_two } => {
+            Event::RoundEnded { export, contacts, end, in_two, ahead } => {
                 self.staging_rounds.with_label_values(&[name(export), end.as_str()]).inc();
                 let export = name(export);
                 match end {
@@ -144,8 +144,8 @@ impl Telemetry {
                         contacts,
                         "a removal by a staging list is not certain to have worked: its contacts are removed again"
                     ),
-                    RoundEnd::Applied | RoundEnd::TakenBack | RoundEnd::NobodyStaged | RoundEnd::Followed => {
-                        tracing::info!(export, contacts, end = end.as_str(), in_two, "a removal by a staging list ended");
+                    RoundEnd::Applied | RoundEnd::TakenBack | RoundEnd::NobodyStaged | RoundEnd::Early | RoundEnd::Followed => {
+                        tracing::info!(export, contacts, end = end.as_str(), in_two, ahead, "a removal by a staging list ended");
                     }
                 }
             }
@@ -568,7 +568,7 @@ mod tests {
                 "listkeeper_removal_plans_total{export=\"vip\",strategy=\"scan\"} 1",
             ),
             (
-                Event::RoundEnded { export, contacts: 9, end: RoundEnd::Applied, in_two: false },
+                Event::RoundEnded { export, contacts: 9, end: RoundEnd::Applied, in_two: false, ahead: false },
                 "listkeeper_staging_rounds_total{end=\"applied\",export=\"vip\"} 1",
             ),
             (

@@ -325,6 +325,25 @@ fn rows() -> Vec<Row> {
             ]
         }),
     );
+    let flapping = |changes| Scenario {
+        events_per_second: 100.0,
+        flaps_per_day: Some(changes),
+        after_ms: 24 * HOUR_MS + 30 * MINUTE_MS,
+        ..common()
+    };
+    row(
+        "100/s, one profile in 100 changes 20 times a day",
+        false,
+        flapping(20),
+        Box::new(move |r| {
+            let without = plan::run(&flapping(0));
+            vec![
+                at_most("imports of one profile in 24 h", r.sends_in_a_day_max as f64, 5.0),
+                at_most("not as wanted 24.5 h after the load", r.flapping_behind as f64, 0.0),
+                at_most("the others wait s", r.others_waited_seconds, 1.1 * without.others_waited_seconds),
+            ]
+        }),
+    );
     rows
 }
 

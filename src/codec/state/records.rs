@@ -207,13 +207,15 @@ pub(super) fn write_batch(out: &mut Vec<u8>, chunk: &BatchChunk) {
         write_id(out, round.list);
         let step = match round.step {
             RoundStep::Import => 0,
-            RoundStep::RemoveBoth => 1,
+            RoundStep::RemoveBoth | RoundStep::RemoveAhead => 1,
             RoundStep::RemoveTarget => 2,
             RoundStep::Empty => 3,
         };
         write_long(out, step);
     });
     write_flag(out, chunk.deletes);
+    // A field of its own: the version before knows the step as a removal from both lists.
+    write_flag(out, chunk.round.is_some_and(|round| round.step == RoundStep::RemoveAhead));
 }
 
 fn read_round(reader: &mut Reader<'_>) -> Read<StagedRound> {
@@ -229,7 +231,7 @@ fn read_round(reader: &mut Reader<'_>) -> Read<StagedRound> {
 }
 
 pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
-    Ok(BatchChunk {
+    let mut chunk = BatchChunk {
         operation: match reader.long()? {
             0 => Operation::Import,
             1 => Operation::Remove,
@@ -251,7 +253,13 @@ pub(super) fn read_batch(reader: &mut Reader<'_>) -> Read<BatchChunk> {
         connection: reader.appended(Reader::text)?,
         round: reader.appended(|reader| reader.option(read_round))?,
         deletes: reader.appended(Reader::flag)?,
-    })
+    };
+    if reader.appended(Reader::flag)?
+        && let Some(round) = &mut chunk.round
+    {
+        round.step = RoundStep::RemoveAhead;
+    }
+    Ok(chunk)
 }
 
 pub(super) fn write_ledger(out: &mut Vec<u8>, ledger: LedgerRecord) {

@@ -106,8 +106,13 @@ fn batch() -> impl Strategy<Value = BatchChunk> {
         (text(), text(), proptest::option::of(any::<u128>()), position()).prop_map(|(profile, address, id, position)| {
             BatchContact { profile, address, contact_id: id.map(ContactId::from_u128), position }
         });
-    let step =
-        prop_oneof![Just(RoundStep::Import), Just(RoundStep::RemoveBoth), Just(RoundStep::RemoveTarget), Just(RoundStep::Empty),];
+    let step = prop_oneof![
+        Just(RoundStep::Import),
+        Just(RoundStep::RemoveBoth),
+        Just(RoundStep::RemoveTarget),
+        Just(RoundStep::Empty),
+        Just(RoundStep::RemoveAhead),
+    ];
     let round = (any::<u128>(), step).prop_map(|(list, step)| StagedRound { list: ListId::from_u128(list), step });
     let round = proptest::option::of(round);
     let rows = proptest::collection::vec(contact, 0..4);
@@ -251,7 +256,7 @@ proptest! {
         let connection = ConnectionRecord { suppressed_read_at: read_at, names_echoed: Some(true), ..ConnectionRecord::default() };
         for (key, value, appended_bytes) in [
             (StateKey::Member { export: "e".into(), profile: "p".into() }, StateValue::Member(member), 1),
-            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 2),
+            (StateKey::Batch { name: BatchName("b".into()), chunk: 0 }, StateValue::Batch(batch), 3),
             (StateKey::Connection { connection: "c".into() }, StateValue::Connection(connection), 2),
         ] {
             let (key, mut bytes) = encode(&StateChange { key, value: Some(value.clone()) });

@@ -1,6 +1,7 @@
 //! Scenarios that a person can read: one engine, hand-written answers, virtual time.
 
 mod adopted;
+mod ahead;
 mod backfill;
 mod brake;
 mod calls;

@@ -11,24 +11,24 @@ use crate::model::{
 
 use super::{LIST, START, Stage};
 
-const STAGING: ListId = ListId::from_u128(70);
+pub(super) const STAGING: ListId = ListId::from_u128(70);
 const OTHER: ListId = ListId::from_u128(71);
 
-fn catalog() -> Catalog {
+pub(super) fn catalog() -> Catalog {
     let mut catalog = super::catalog();
     catalog.exports[0].removal_strategies = vec![RemovalStrategy::StagingList];
     catalog
 }
 
 /// What the state says of the connection: these staging lists, and whether one removal may name both lists.
-fn connection(removes_from_source: Option<bool>, lists: &[ListId]) -> StateChange {
+pub(super) fn connection(removes_from_source: Option<bool>, lists: &[ListId]) -> StateChange {
     let staging_lists = lists.iter().zip(1..).map(|(list, number)| StagingListRecord { list: *list, number, condemned: false });
     let record = ConnectionRecord { removes_from_source, staging_lists: staging_lists.collect(), ..ConnectionRecord::default() };
     StateChange { key: StateKey::Connection { connection: "news".into() }, value: Some(StateValue::Connection(record)) }
 }
 
 /// A stage with these profiles on its list, all of whom leave.
-fn leaving(state: Vec<StateChange>, profiles: &[&str]) -> Stage {
+pub(super) fn leaving(state: Vec<StateChange>, profiles: &[&str]) -> Stage {
     let mut stage = Stage::begin_with(catalog(), state, None, START);
     for profile in profiles {
         stage.enter(profile);
@@ -45,7 +45,7 @@ fn list(list_id: ListId, count: u64) -> List {
 }
 
 impl Stage {
-    fn counts(&mut self, call: &Call, lists: &[(ListId, u64)]) {
+    pub(super) fn counts(&mut self, call: &Call, lists: &[(ListId, u64)]) {
         assert_eq!(call.request, Request::Lists { cursor: None });
         let items = lists.iter().map(|(id, count)| list(*id, *count)).collect();
         self.answer(call, Outcome::Answered(Answer::Lists(Page { items, next: None })));
@@ -93,17 +93,17 @@ impl Stage {
         self.answer(call, Outcome::Answered(Answer::Contacts(Page { items: vec![contact], next: None })));
     }
 
-    fn members(&self) -> u64 {
+    pub(super) fn members(&self) -> u64 {
         self.engine.snapshot(self.now).exports[0].members
     }
 
-    fn ends(&self) -> Vec<RoundEnd> {
+    pub(super) fn ends(&self) -> Vec<RoundEnd> {
         let ends =
             self.events.iter().filter_map(|event| if let Event::RoundEnded { end, .. } = event { Some(*end) } else { None });
         ends.collect()
     }
 
-    fn condemned(&self) -> bool {
+    pub(super) fn condemned(&self) -> bool {
         self.events.iter().any(|event| matches!(event, Event::StagingList { change: StagingListChange::Condemned, .. }))
     }
 }

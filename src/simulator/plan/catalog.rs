@@ -53,6 +53,22 @@ pub(super) fn catalog(scenario: &Scenario) -> Catalog {
     catalog
 }
 
+/// The part of a configuration that shares one API key.
+#[must_use]
+pub fn of_application(catalog: &Catalog, application: ApplicationId) -> Catalog {
+    let (mut connections, mut exports) = (Vec::new(), Vec::new());
+    for (index, connection) in catalog.connections.iter().enumerate() {
+        if connection.application != application {
+            continue;
+        }
+        let new = ConnectionId::at(connections.len());
+        let own = catalog.exports.iter().filter(|export| export.connection == ConnectionId::at(index));
+        exports.extend(own.map(|export| Export { connection: new, ..export.clone() }));
+        connections.push(Connection { application: ApplicationId::at(0), ..connection.clone() });
+    }
+    Catalog { applications: vec![catalog.application(application).clone()], connections, exports, ..catalog.clone() }
+}
+
 fn made_up(scenario: &Scenario) -> Catalog {
     let connections = (0..scenario.connections).map(|index| Connection {
         name: format!("account {:02}", index + 1).into(),

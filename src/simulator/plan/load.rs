@@ -1,6 +1,6 @@
 //! The load that is planned for: who changes, when, on which list.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use compact_str::CompactString;
@@ -45,6 +45,7 @@ pub(super) fn profile_of(address: &str) -> Option<Profile> {
 pub(super) struct Arrival {
     pub(super) at: UnixMillis,
     pub(super) export: ExportId,
+    pub(super) profile: Profile,
     pub(super) enters: bool,
 }
 
@@ -122,8 +123,8 @@ impl Load {
 
     /// One percent of the profiles that come within a day change so many times a day, on and off.
     fn flap(&mut self, scenario: &Scenario, began: UnixMillis) {
-        let Some(changes) = scenario.flaps_per_day else { return };
-        self.flap_every_ms = 86_400_000 / i64::from(changes.max(1));
+        let Some(changes) = scenario.flaps_per_day.filter(|changes| *changes > 0) else { return };
+        self.flap_every_ms = 86_400_000 / i64::from(changes);
         let profiles = whole(scenario.events_per_second * 864.0);
         let mut first: Vec<_> = (0..profiles)
             .map(|_| {
@@ -134,6 +135,12 @@ impl Load {
             .collect();
         first.sort_unstable_by_key(|(at, profile, ..)| (*at, *profile));
         self.flapping = first.into();
+    }
+
+    /// Profiles that flap, and whether each is to be on its list now.
+    pub(super) fn flapping(&self) -> BTreeMap<Profile, bool> {
+        // What comes next is the opposite of what is.
+        self.flapping.iter().map(|(_, profile, _, enters)| (*profile, !enters)).collect()
     }
 
     /// Members of each list before the first change.
@@ -171,7 +178,7 @@ impl Load {
         if self.flapping.front().is_some_and(|(flap, ..)| *flap == at) {
             let (_, profile, export, enters) = self.flapping.pop_front()?;
             self.flapping.push_back((at.plus_ms(self.flap_every_ms), profile, export, !enters));
-            return Some(self.record(Arrival { at, export, enters }, profile));
+            return Some(self.record(Arrival { at, export, profile, enters }));
         }
         match self.bursts.front_mut() {
             Some((burst, left)) if *burst == at => {
@@ -194,10 +201,11 @@ impl Load {
         if leaves.is_none() {
             self.members[usize::from(export.0)].push_back(profile);
         }
-        Some(self.record(Arrival { at, export, enters: leaves.is_none() }, profile))
+        Some(self.record(Arrival { at, export, profile, enters: leaves.is_none() }))
     }
 
-    fn record(&mut self, arrival: Arrival, profile: Profile) -> (Arrival, SourceRecord) {
+    fn record(&mut self, arrival: Arrival) -> (Arrival, SourceRecord) {
+        let profile = arrival.profile;
         let position = Position { partition: PARTITION, offset: self.next_offset };
         self.next_offset += 1;
         let event = SegmentEvent {

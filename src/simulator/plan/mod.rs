@@ -9,8 +9,10 @@ mod load;
 mod measure;
 pub mod report;
 mod run;
+mod sends;
 mod vendor;
 
+pub use catalog::of_application;
 pub use load::shares;
 pub use measure::{Distribution, Figures};
 pub use report::Report;
@@ -91,7 +93,7 @@ pub struct Scenario {
     pub spent_by_others_calls: u32,
     /// The first list's weight.
     pub first_weight: u32,
-    /// One in a hundred profiles changes so often in a day.
+    /// One in a hundred profiles changes so often in a day. With `Some`, the sends of each profile are watched.
     pub flaps_per_day: Option<u32>,
     /// After the load, how much longer it runs, to see what is left applied.
     pub after_ms: i64,

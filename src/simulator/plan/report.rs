@@ -8,6 +8,7 @@ use super::{
     Scenario, bound,
     load::shares,
     measure::{Distribution, Figures, GroupMeasure},
+    sends::Sends,
     vendor::Vendor,
 };
 use crate::model::{call::CallKind, catalog::Catalog, time::UnixMillis, whole};
@@ -60,6 +61,15 @@ pub struct Report {
     /// Times, in seconds since the run began, at which the vendor refused a call because the day was spent.
     #[serde(skip)]
     pub refused_at_seconds: Vec<f64>,
+    /// Most imports of one profile that flaps into its list within 24 hours.
+    #[serde(skip)]
+    pub sends_in_a_day_max: usize,
+    /// Profiles that flap and were not sent as they are wanted at the end.
+    #[serde(skip)]
+    pub flapping_behind: usize,
+    /// From a change until the request that has it, in seconds: adds of profiles that do not flap, where some do.
+    #[serde(skip)]
+    pub others_waited_seconds: f64,
     /// Rows that were applied in each minute of the run.
     #[serde(skip)]
     pub applied_by_minute: BTreeMap<i64, u64>,
@@ -87,6 +97,8 @@ pub(super) struct Measured<'a> {
     pub(super) backlog: u64,
     pub(super) applied_by_minute: &'a BTreeMap<i64, u64>,
     pub(super) began: UnixMillis,
+    pub(super) sends: Option<&'a Sends>,
+    pub(super) behind: usize,
 }
 
 fn bound_seconds(scenario: &Scenario, catalog: &Catalog) -> f64 {
@@ -167,6 +179,9 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
         open_activities_max: measured.vendor.open_max,
         first_list_own_delay_seconds: first,
         refused_at_seconds: measured.vendor.refused_at.iter().map(|at| at.since_ms(measured.began) as f64 / 1_000.0).collect(),
+        sends_in_a_day_max: measured.sends.map_or(0, |sends| sends.in_a_day_max),
+        flapping_behind: measured.behind,
+        others_waited_seconds: measured.sends.map_or(0.0, |sends| sends.waited.mean_seconds()),
         applied_by_minute: measured
             .applied_by_minute
             .iter()

@@ -10,6 +10,7 @@ use super::{
     load::{self, Load, PARTITION},
     measure::{Distribution, GroupMeasure, HourMax},
     report,
+    sends::Sends,
     vendor::{self, Vendor},
 };
 use crate::engine::{
@@ -19,6 +20,7 @@ use crate::engine::{
     output::{Call, CallId, CommitId, RefreshId},
 };
 use crate::model::{
+    ListId,
     batch::Operation,
     call::{Outcome, RemovalSource, Request},
     catalog::{Catalog, ConnectionId},
@@ -69,6 +71,7 @@ struct Run {
     held: BTreeSet<&'static str>,
     held_others: bool,
     applied_by: BTreeMap<i64, u64>,
+    sends: Option<Sends>,
 }
 
 fn header(catalog: &Catalog, next: NextOffset, at: UnixMillis) -> Header {
@@ -155,6 +158,7 @@ pub fn run(scenario: &Scenario) -> Report {
     let began_well = engine.begin(now, &Beginning { partitions: vec![partition], fenced_at: Mono(0) });
     assert!(began_well.is_ok(), "a made-up state agrees with itself: {began_well:?}");
     let exports = catalog.exports.len();
+    let sends = scenario.flaps_per_day.map(|_| Sends::new(&load.flapping(), began));
     let mut run = Run {
         catalog,
         engine,
@@ -172,6 +176,7 @@ pub fn run(scenario: &Scenario) -> Report {
         held: BTreeSet::new(),
         held_others: false,
         applied_by: BTreeMap::new(),
+        sends,
     };
     run.others(scenario);
     let half = run.go(began.plus_ms(scenario.duration_ms() / 2));
@@ -186,6 +191,11 @@ fn index_of(operation: Operation) -> usize {
         Operation::Import => 0,
         Operation::Remove => 1,
     }
+}
+
+/// The export of a list; of one that is no export's, some number beyond.
+fn index_of_list(list: ListId) -> usize {
+    usize::try_from(list.as_u128()).unwrap_or(usize::MAX).wrapping_sub(1)
 }
 
 impl Run {
@@ -253,6 +263,9 @@ impl Run {
             let Some((arrival, record)) = self.load.take() else { break };
             let group = &mut self.groups[usize::from(arrival.export.0)][usize::from(!arrival.enters)];
             group.arrive(arrival.at);
+            if let Some(sends) = &mut self.sends {
+                sends.arrive(arrival);
+            }
             records.push(record);
         }
         self.engine.handle_input(now, Input::Records(records));
@@ -303,6 +316,19 @@ impl Run {
     fn note_sent(&mut self, call: &Call) {
         let at = self.wall();
         let account = usize::from(call.connection.0);
+        match (&mut self.sends, &call.request) {
+            (Some(sends), Request::Import { lists, rows, .. }) => {
+                // To be on its list, or on a staging list to be taken off it.
+                let joins = lists.iter().any(|list| index_of_list(*list) < self.sent_in_an_hour.len());
+                let profiles = rows.rows.iter().filter_map(|(address, _)| load::profile_of(address));
+                profiles.for_each(|profile| sends.send(at, profile, joins));
+            }
+            (Some(sends), Request::Remove { source: RemovalSource::Contacts(ids), .. }) => {
+                let profiles = ids.iter().filter_map(|id| load::Profile::try_from(id.as_u128()).ok());
+                profiles.for_each(|profile| sends.send(at, profile, false));
+            }
+            _ => {}
+        }
         let targets = match &call.request {
             Request::Import { lists, rows, .. } => Some((lists, rows.rows.len() as u64)),
             Request::Remove { source: RemovalSource::Contacts(ids), targets } => Some((targets, ids.len() as u64)),
@@ -324,8 +350,7 @@ impl Run {
         };
         if let Some((lists, rows)) = targets {
             for list in lists {
-                let index = usize::try_from(list.as_u128()).unwrap_or(usize::MAX).wrapping_sub(1);
-                if let Some(hour) = self.sent_in_an_hour.get_mut(index) {
+                if let Some(hour) = self.sent_in_an_hour.get_mut(index_of_list(*list)) {
                     hour.add(at, rows);
                 }
             }
@@ -367,6 +392,8 @@ impl Run {
                 backlog,
                 applied_by_minute: &self.applied_by,
                 began: self.began,
+                sends: self.sends.as_ref(),
+                behind: self.sends.as_ref().map_or(0, |sends| sends.behind(&self.load.flapping())),
             },
         )
     }
