@@ -17,16 +17,17 @@ pub const PAGE_CONTACTS: u64 = 500;
 /// Batches of one connection that may be open at once: the vendor queues 1,000 activities of an account, those of others
 /// among them.
 pub const OPEN_BATCHES_MAX: usize = 900;
-/// Rows in open batches of one connection; nothing more is cut above.
-pub const OPEN_ROWS_MAX: u64 = 2_000_000;
+/// Rows in open batches of one connection, about 180 bytes each; nothing more is cut above. What has waited for a day while
+/// others spent its calls fits in about once.
+pub const OPEN_ROWS_MAX: u64 = 3_500_000;
 /// Changes that wait, over all exports; reading pauses above.
 pub const CHANGES_WAITING_MAX: usize = 300_000;
 /// Reading goes on below.
 pub const CHANGES_WAITING_LOW: usize = 200_000;
 /// Delivered records that are not settled; reading pauses above.
-pub const RECORDS_UNSETTLED_MAX: u64 = 2_000_000;
+pub const RECORDS_UNSETTLED_MAX: u64 = 3_500_000;
 /// Reading goes on below.
-pub const RECORDS_UNSETTLED_LOW: u64 = 1_500_000;
+pub const RECORDS_UNSETTLED_LOW: u64 = 3_000_000;
 /// Bytes of rows and addresses that wait; reading pauses above.
 pub const WAITING_BYTES_MAX: usize = 128 << 20;
 /// Members whose record is due: completed batches wait above, so that one transaction stays below about 30 MB.
@@ -60,8 +61,10 @@ pub const DAY_END_MS: u64 = 600_000;
 pub const UNSENT_SECONDS: u32 = 2;
 /// How often in a mean time between two calls an account's activities are read at the latest.
 pub const CONFIRM_CALLS: u64 = 20;
-/// They are read at the latest this long after they should have ended.
-pub const CONFIRM_MAX_MS: u64 = 1_100_000;
+/// They are read at the latest this long after they should have ended: in the mean over the changes of a key's accounts,
+pub const CONFIRM_MAX_MS: u64 = 1_110_000;
+/// and those of an account where little changes.
+pub const CONFIRM_SMALL_MAX_MS: u64 = 1_700_000;
 /// Activities that should end within so much time of one another are read together,
 pub const TOGETHER_MS: u64 = 2_000;
 /// but the first of them no later than this.
@@ -102,8 +105,7 @@ pub const SUPPRESSED_MAX: usize = 2_000_000;
 
 /// The same for staging lists, whose contacts nobody asked to import.
 pub const STAGING_FRESH_MS: u64 = 300_000;
-/// Staging lists that a connection has at most before the counts of those it has are read, which frees them: to make one
-/// costs a call, and a reading costs one for as many rounds as there are lists.
+/// Staging lists that a connection has at most before the counts of those it has are read, which frees them.
 pub const STAGING_LISTS_USUAL: usize = 32;
 /// And that it has at most.
 pub const STAGING_LISTS_MAX: usize = 50;
@@ -131,6 +133,14 @@ pub const SEARCH_IMPORTS_MAX: u32 = 10;
 
 /// Rows of batches that were given up, kept until the vendor would show them no more: the oldest batches go above.
 pub const GIVEN_UP_ROWS_MAX: usize = 200_000;
+
+/// Staging lists that an account with so many rounds a day has before their counts are read, where calls are dear. To make
+/// one costs a call, and a reading costs one for as many rounds as there are lists: the root of the rounds for which a list
+/// lasts costs the fewest. It lasts for weeks; a week is counted on.
+#[must_use]
+pub fn staging_lists_usual(rounds_per_day: f64) -> usize {
+    usize::try_from(crate::model::whole((7.0 * rounds_per_day).sqrt())).unwrap_or(0).min(STAGING_LISTS_USUAL)
+}
 
 /// A length as a counter.
 pub(super) fn count(len: usize) -> u32 {

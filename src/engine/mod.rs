@@ -75,6 +75,7 @@ pub use output::Output;
 pub use promise::Promise;
 pub use search::RefusedReason;
 pub use snapshot::Snapshot;
+pub use staging::staging_name;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -214,6 +215,8 @@ struct ConnectionState {
     gated: bool,
     /// How often a round of removals is to be expected, at the price of a call.
     rounds_per_second: f64,
+    /// How much later than others of its key it may be read, because less of it changes; 1 for all alike.
+    read_later: f64,
 }
 
 type FenceHasher = std::hash::BuildHasherDefault<xxhash_rust::xxh3::Xxh3Default>;
@@ -494,6 +497,7 @@ impl ConnectionState {
             activity_time: activity_time::ActivityTime::default(),
             gated: false,
             rounds_per_second: 0.0,
+            read_later: 1.0,
         }
     }
 }

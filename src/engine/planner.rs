@@ -27,6 +27,7 @@ use super::{
         POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS,
     },
     membership::ContactSlot,
+    polls,
     price::{Demand, PRICE_AGAIN_MS, Price},
     removal::Finding,
 };
@@ -156,7 +157,7 @@ impl Engine {
             }
             let application = ApplicationId::at(index);
             let (mut demands, mut groups, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
-            let mut each = 0.0;
+            let (mut each, mut changes) = (0.0, vec![0.0; self.connections.len()]);
             for export in self.export_ids() {
                 if self.export(export).application != application {
                     continue;
@@ -170,6 +171,7 @@ impl Engine {
                 groups.push((export, 0, demand));
                 demands.push(demand);
                 let per_second = removals.per_second(now.mono);
+                changes[usize::from(connection.0)] += demand.per_second + per_second;
                 match calls {
                     Some(calls) => {
                         let demand = Demand { per_second, weight, calls };
@@ -189,10 +191,14 @@ impl Engine {
                 (per_second - each).max(per_second / 2.0) * (1.0 - self.applications[index].overhead.share())
             });
             let price = Price::solve(now.mono, &demands, budget);
-            for account in self.connection_ids().filter(|id| self.catalog.connection(*id).application == application) {
+            for (account, read_later) in self.connection_ids().zip(polls::read_later(&changes)) {
+                if self.catalog.connection(account).application != application {
+                    continue;
+                }
                 let own = rounds.iter().filter(|(connection, _)| *connection == account);
                 let per_second = own.map(|(_, demand)| price.flushes_per_second(demand)).sum();
-                self.connections[usize::from(account.0)].rounds_per_second = per_second;
+                let account = self.connection_mut(account);
+                (account.rounds_per_second, account.read_later) = (per_second, read_later);
             }
             for (export, direction, demand) in &groups {
                 self.export_mut(*export).usual_s[*direction] = 1.0 / price.flushes_per_second(demand);

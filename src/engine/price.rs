@@ -21,7 +21,7 @@ const FIRST_STEP_MS: u64 = 2_000;
 /// Below so many arrivals a step, the mean itself tells more than the mean root.
 const SPARSE_PER_STEP: f64 = 4.0;
 /// No group waits longer than this many times the mean wait of all.
-const FAIR_WAITS: f64 = 2.5;
+const FAIR_WAITS: f64 = 2.75;
 
 /// How often changes come: by the mean root, so that a burst that is over does not have the planner save calls for its
 /// repeat.
@@ -253,7 +253,7 @@ mod tests {
         let demands: Vec<Demand> = (1..=50).map(|rank| demand(100.0 / f64::from(rank * rank), 1.0)).collect();
         let price = Price::solve(Mono(0), &demands, Some(0.115));
         let slowest = flushes_per_second(&demands[49], price.waiting_seconds, price.wait_max_s);
-        assert!(0.5 / slowest <= 2.6 * price.mean_wait_s, "{price:?} {slowest}");
+        assert!(0.5 / slowest <= 2.85 * price.mean_wait_s, "{price:?} {slowest}");
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::model::{
     catalog::{ConnectionId, STAGING_PREFIX},
     state::{ConnectionRecord, StagingListRecord},
     time::{Mono, Now},
-    whole,
 };
 
 use super::{
@@ -21,7 +20,7 @@ use super::{
     answers::is_stale,
     calls::Purpose,
     event::StagingListChange,
-    limits::{LANE_CALLS, STAGING_LISTS_MAX, STAGING_LISTS_USUAL, STAGING_RETRY_MS},
+    limits::{LANE_CALLS, STAGING_LISTS_MAX, STAGING_RETRY_MS, staging_lists_usual},
     planted::{Bug, planted},
 };
 
@@ -317,11 +316,8 @@ impl Engine {
             }
             let needed = self.lists_needed(id);
             let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
-            // With so many lists as the root of a day's rounds, making and counting them costs the fewest calls of the day.
             let rounds_per_day = self.connections[usize::from(id.0)].rounds_per_second * 86_400.0;
-            let busy = key.price.waiting_seconds > 0.0;
-            let usual =
-                if busy { usize::try_from(whole(rounds_per_day.sqrt())).unwrap_or(0).min(STAGING_LISTS_USUAL) } else { 0 };
+            let usual = if key.price.waiting_seconds > 0.0 { staging_lists_usual(rounds_per_day) } else { 0 };
             let (call, later) = self.staging(id).next_call(now, self.journal.commits_confirmed(), needed, usual);
             if let Some(at) = later {
                 self.wake_at(at);

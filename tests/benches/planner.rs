@@ -100,6 +100,11 @@ fn part_before(report: &Report, minute: i64) -> f64 {
     before as f64 / report.events as f64
 }
 
+/// Changes that were applied in each minute from that of the run on.
+fn by_minute(report: &Report, from: i64) -> Vec<u64> {
+    report.applied_by_minute.range(from..).map(|(_, rows)| *rows).collect()
+}
+
 fn burst(events: u64, hour: i64, minute: i64) -> Option<Burst> {
     Some(Burst { events, at_ms: hour * HOUR_MS + minute * MINUTE_MS })
 }
@@ -261,6 +266,7 @@ fn rows() -> Vec<Row> {
             let probes = refused.windows(2).all(|pair| pair[1] - pair[0] >= 3_500.0);
             vec![
                 aim(format!("refused {} times, an hour apart: {probes}", refused.len()), probes && !refused.is_empty()),
+                aim(format!("applied in the minutes after midnight: {:?}", by_minute(r, 1_440)), true),
                 at_most("not applied 5 min after midnight", r.unapplied_at_end as f64, 0.0),
             ]
         }),

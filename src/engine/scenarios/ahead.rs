@@ -154,13 +154,15 @@ fn after_a_crash_the_removal_is_waited_for_and_then_its_import() {
     stage.activities(&clear, vec![removal.clone(), import.clone()], None);
     let look = stage.next_call();
     assert_eq!(look.request, Request::Activities { cursor: None });
-    stage.activities(&look, vec![removal, import], None);
+    stage.activities(&look, vec![removal.clone(), import], None);
     assert_eq!(stage.ends(), [], "the import still runs");
     let poll = stage.next_call();
     assert_eq!(poll.request, Request::Activity { activity_id: crate::model::ActivityId::from_u128(2) });
     let import = stage.ran(2, Some(name), began, stage.now.wall);
     stage.answered(&poll, import);
     stage.pass(300);
-    for batch in stage.engine.batches.values() { eprintln!("BATCH {batch:?}"); }
+    for batch in stage.engine.batches.values() {
+        eprintln!("BATCH {batch:?}");
+    }
     assert_eq!(stage.ends(), [RoundEnd::Followed]);
 }

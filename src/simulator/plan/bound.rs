@@ -20,12 +20,10 @@ fn flushes(group: &Group, mu: f64) -> f64 {
     (group.weight * group.per_second / (2.0 * mu * group.calls)).sqrt().min(group.per_second)
 }
 
-/// Mean wait in seconds, over all changes by weight, with `calls_per_second` to spend.
-#[must_use]
-pub fn mean_wait_seconds(groups: &[Group], calls_per_second: f64) -> f64 {
-    let groups: Vec<Group> = groups.iter().copied().filter(|group| group.per_second > 0.0).collect();
+/// The price of a call, in change-seconds, at which groups spend `calls_per_second`; 0 where all can be sent singly.
+fn price(groups: &[Group], calls_per_second: f64) -> f64 {
     let singly: f64 = groups.iter().map(|group| group.calls * group.per_second).sum();
-    if singly <= calls_per_second || groups.is_empty() {
+    if singly <= calls_per_second {
         return 0.0;
     }
     let (mut low, mut high) = (1e-9_f64, 1e15_f64);
@@ -38,9 +36,27 @@ pub fn mean_wait_seconds(groups: &[Group], calls_per_second: f64) -> f64 {
             high = mu;
         }
     }
+    high
+}
+
+/// How often each group is flushed in a second.
+#[must_use]
+pub fn flushes_per_second(groups: &[Group], calls_per_second: f64) -> Vec<f64> {
+    let price = price(groups, calls_per_second);
+    groups.iter().map(|group| flushes(group, price)).collect()
+}
+
+/// Mean wait in seconds, over all changes by weight, with `calls_per_second` to spend.
+#[must_use]
+pub fn mean_wait_seconds(groups: &[Group], calls_per_second: f64) -> f64 {
+    let groups: Vec<Group> = groups.iter().copied().filter(|group| group.per_second > 0.0).collect();
+    let price = price(&groups, calls_per_second);
+    if price <= 0.0 {
+        return 0.0;
+    }
     let weight: f64 = groups.iter().map(|group| group.weight * group.per_second).sum();
     let waits = groups.iter().map(|group| {
-        let wait = 0.5 * (1.0 / flushes(group, high) - 1.0 / group.per_second).max(0.0);
+        let wait = 0.5 * (1.0 / flushes(group, price) - 1.0 / group.per_second).max(0.0);
         group.weight * group.per_second * wait
     });
     waits.sum::<f64>() / weight

@@ -101,20 +101,17 @@ pub(super) struct Measured<'a> {
     pub(super) behind: usize,
 }
 
-fn bound_seconds(scenario: &Scenario, catalog: &Catalog) -> f64 {
-    let groups: Vec<bound::Group> = catalog
-        .exports
-        .iter()
-        .zip(shares(catalog.exports.len()))
-        .flat_map(|(export, share)| {
-            [(scenario.entries, 1.0), (1.0 - scenario.entries, 2.0)].map(|(part, calls)| bound::Group {
-                per_second: scenario.events_per_second * share * part,
-                weight: f64::from(export.weight),
-                calls,
-            })
+/// What changes together: the adds and the removals of each export, in turn.
+pub(super) fn groups(scenario: &Scenario, catalog: &Catalog) -> Vec<bound::Group> {
+    let shares = catalog.exports.iter().zip(shares(catalog.exports.len()));
+    let both = shares.flat_map(|(export, share)| {
+        [(scenario.entries, 1.0), (1.0 - scenario.entries, 2.0)].map(|(part, calls)| bound::Group {
+            per_second: scenario.events_per_second * share * part,
+            weight: f64::from(export.weight),
+            calls,
         })
-        .collect();
-    bound::mean_wait_seconds(&groups, scenario.calls_for_us() / 86_400.0)
+    });
+    both.collect()
 }
 
 /// What would make it fit.
@@ -144,7 +141,8 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
     let events = measured.groups.iter().flatten().map(|group| group.arrived).sum();
     let mean = own.mean_seconds();
     let worst = measured.groups.iter().flatten().map(|group| group.own.mean_seconds()).fold(0.0, f64::max);
-    let bound_seconds = bound_seconds(scenario, measured.catalog);
+    let groups = groups(scenario, measured.catalog);
+    let bound_seconds = bound::mean_wait_seconds(&groups, scenario.calls_for_us() / 86_400.0);
     let first = measured.groups.first().map_or(0.0, |groups| {
         let mut all = groups[0].own.clone();
         all.merge(&groups[1].own);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use super::{
-    Report, Scenario,
+    Report, Scenario, bound,
     catalog::{catalog, list_of},
     load::{self, Load, PARTITION},
     measure::{Distribution, GroupMeasure, HourMax},
@@ -17,17 +17,19 @@ use crate::engine::{
     Beginning, Engine, Event, Input, Output, PartitionBeginning,
     event::HoldReason,
     input::TokenOutcome,
+    limits,
     output::{Call, CallId, CommitId, RefreshId},
+    staging_name,
 };
 use crate::model::{
     ListId,
     batch::Operation,
     call::{Outcome, RemovalSource, Request},
-    catalog::{Catalog, ConnectionId},
+    catalog::{Catalog, ConnectionId, RemovalStrategy},
     position::{NextOffset, Position},
     state::{
         Applied, ConnectionRecord, ExportRecord, Header, LedgerRecord, MemberCut, PartitionHeader, RoutedExport, STATE_FORMAT,
-        StateChange, StateKey, StateValue,
+        StagingListRecord, StateChange, StateKey, StateValue,
     },
     time::{DAY_MS, Mono, Now, UnixMillis},
 };
@@ -93,6 +95,23 @@ fn header(catalog: &Catalog, next: NextOffset, at: UnixMillis) -> Header {
     }
 }
 
+/// The staging list of that number.
+fn staging_of(number: u8) -> ListId {
+    ListId::from_u128((1 << 63) + u128::from(number))
+}
+
+/// Removals by staging lists of each connection in a day, at the best rates.
+fn rounds_per_day(scenario: &Scenario, catalog: &Catalog) -> Vec<f64> {
+    let flushes = bound::flushes_per_second(&report::groups(scenario, catalog), scenario.calls_for_us() / 86_400.0);
+    let mut rounds = vec![0.0; catalog.connections.len()];
+    for (export, flushes) in catalog.exports.iter().zip(flushes.chunks_exact(2)) {
+        if export.removal_strategies.contains(&RemovalStrategy::StagingList) {
+            rounds[usize::from(export.connection.0)] += flushes[1] * 86_400.0;
+        }
+    }
+    rounds
+}
+
 /// Runs a plan.
 #[must_use]
 pub fn run(scenario: &Scenario) -> Report {
@@ -137,15 +156,20 @@ pub fn run(scenario: &Scenario) -> Report {
         let record = ExportRecord { list: Some(list_of(index)), existing_read: true, ..ExportRecord::default() };
         state.push((StateKey::Export { export: export.name.clone() }, StateValue::Export(record)));
     }
-    // As after days at work: what the vendor's activities take is known.
-    for connection in &catalog.connections {
+    // As after days at work: what the vendor's activities take is known, and staging lists were made.
+    let rounds_per_day = rounds_per_day(scenario, &catalog);
+    for (index, connection) in catalog.connections.iter().enumerate() {
+        let lists = limits::staging_lists_usual(rounds_per_day[index]);
+        let lists = (1..).take(lists).map(|number| StagingListRecord { list: staging_of(number), number, condemned: false });
+        let staging_lists: Vec<_> = lists.collect();
+        staging_lists.iter().for_each(|known| vendor.make_list(index, known.list, staging_name(known.number)));
         let record = ConnectionRecord {
             suppressed_read_at: Some(before),
             names_echoed: Some(true),
             activity_start_ms: vendor::START_MS,
             activity_row_us: vendor::ROW_US,
             removes_from_source: Some(true),
-            staging_lists: Vec::new(),
+            staging_lists,
         };
         state.push((StateKey::Connection { connection: connection.name.clone() }, StateValue::Connection(record)));
     }
@@ -333,7 +357,7 @@ impl Run {
             Request::Import { lists, rows, .. } => Some((lists, rows.rows.len() as u64)),
             Request::Remove { source: RemovalSource::Contacts(ids), targets } => Some((targets, ids.len() as u64)),
             Request::Remove { source: RemovalSource::Lists(lists), targets } => {
-                Some((targets, lists.iter().map(|list| self.vendor.members_of(account, *list)).sum()))
+                Some((targets, lists.iter().map(|list| self.vendor.members_of(at, account, *list)).sum()))
             }
             Request::DeleteContacts { .. }
             | Request::Activity { .. }

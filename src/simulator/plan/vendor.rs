@@ -141,8 +141,14 @@ impl Vendor {
         }
     }
 
-    /// How many are on a list, those of activities that are done and were not asked for yet left out.
-    pub(super) fn members_of(&self, account: usize, list: ListId) -> u64 {
+    /// A list without members, from before the run.
+    pub(super) fn make_list(&mut self, account: usize, list: ListId, name: Text) {
+        self.accounts[account].lists.entry(list).or_default().name = name;
+    }
+
+    /// How many are on a list.
+    pub(super) fn members_of(&mut self, now: UnixMillis, account: usize, list: ListId) -> u64 {
+        self.finish(now, account);
         self.accounts[account].lists.get(&list).map_or(0, |list| list.count)
     }
 
