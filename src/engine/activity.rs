@@ -21,7 +21,7 @@ use super::{
     Engine, Event,
     answers::poll_interval_ms,
     coalescer::{Tokens, Waiting},
-    limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, count},
+    limits::{BATCH_CHUNK_ROWS, DIRTY_MEMBERS_MAX, IMPORT_ROWS_MAX, OPEN_ROW_BYTES, count},
     membership::{ContactSlot, InFlight, Known, Member, MemberId},
     output::CommitId,
     planted::{Bug, planted},
@@ -211,6 +211,12 @@ pub(super) fn judge_import(rows: u64, activity: &Activity) -> JudgedImport {
     }
 }
 
+/// How many rows a batch is held for: long ones count as several.
+fn rows_held(rows: usize, import: Option<&ImportRows>) -> u64 {
+    let bytes: usize = import.map_or(0, |import| import.rows.iter().map(|(address, row)| row.size_bytes_max(address)).sum());
+    (rows as u64).max(bytes as u64 / OPEN_ROW_BYTES)
+}
+
 /// What a new batch is made of.
 pub(super) struct Cut {
     pub(super) export: ExportId,
@@ -244,7 +250,8 @@ impl Engine {
         state.rows_open += u64::from(count(cut.rows.len()));
         let rows = count(cut.rows.len());
         let account = self.connection_mut(connection);
-        (account.open_batches, account.open_rows) = (account.open_batches + 1, account.open_rows + u64::from(rows));
+        account.open_batches += 1;
+        account.open_rows += rows_held(cut.rows.len(), cut.import.as_ref());
         self.application_mut(application).unsent += 1;
         if cut.round.is_some() {
             // Its two activities are planned as they are sent.
@@ -423,7 +430,7 @@ impl Engine {
         state.rows_open = state.rows_open.saturating_sub(batch.rows.len() as u64);
         let connection = &mut self.connections[usize::from(batch.connection.0)];
         connection.open_batches = connection.open_batches.saturating_sub(1);
-        connection.open_rows = connection.open_rows.saturating_sub(batch.rows.len() as u64);
+        connection.open_rows = connection.open_rows.saturating_sub(rows_held(batch.rows.len(), batch.import.as_ref()));
         connection.contract.closes(batch.adds);
     }
 

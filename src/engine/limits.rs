@@ -17,17 +17,18 @@ pub const PAGE_CONTACTS: u64 = 500;
 /// Batches of one connection that may be open at once: the vendor queues 1,000 activities of an account, those of others
 /// among them.
 pub const OPEN_BATCHES_MAX: usize = 900;
-/// Rows in open batches of one connection, about 180 bytes each; nothing more is cut above. What has waited for a day while
-/// others spent its calls fits in about once.
-pub const OPEN_ROWS_MAX: u64 = 3_500_000;
+/// Rows in open batches of one connection; nothing more is cut above.
+pub const OPEN_ROWS_MAX: u64 = 3_000_000;
+/// Longer rows count as several of so many bytes.
+pub const OPEN_ROW_BYTES: u64 = 100;
 /// Changes that wait, over all exports; reading pauses above.
 pub const CHANGES_WAITING_MAX: usize = 300_000;
 /// Reading goes on below.
 pub const CHANGES_WAITING_LOW: usize = 200_000;
 /// Delivered records that are not settled; reading pauses above.
-pub const RECORDS_UNSETTLED_MAX: u64 = 3_500_000;
+pub const RECORDS_UNSETTLED_MAX: u64 = 3_000_000;
 /// Reading goes on below.
-pub const RECORDS_UNSETTLED_LOW: u64 = 3_000_000;
+pub const RECORDS_UNSETTLED_LOW: u64 = 2_500_000;
 /// Bytes of rows and addresses that wait; reading pauses above.
 pub const WAITING_BYTES_MAX: usize = 128 << 20;
 /// Members whose record is due: completed batches wait above, so that one transaction stays below about 30 MB.
@@ -62,7 +63,7 @@ pub const UNSENT_SECONDS: u32 = 2;
 /// How often in a mean time between two calls an account's activities are read at the latest.
 pub const CONFIRM_CALLS: u64 = 20;
 /// They are read at the latest this long after they should have ended: in the mean over the changes of a key's accounts,
-pub const CONFIRM_MAX_MS: u64 = 1_110_000;
+pub const CONFIRM_MAX_MS: u64 = 1_140_000;
 /// and those of an account where little changes.
 pub const CONFIRM_SMALL_MAX_MS: u64 = 1_700_000;
 /// Activities that should end within so much time of one another are read together,

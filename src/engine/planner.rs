@@ -301,7 +301,8 @@ impl Engine {
         let worth = waited_s / calls;
         let room = self.room_for(now, group);
         if let Some(reason) = full.filter(|_| room >= live) {
-            return Verdict::Goes(reason, worth);
+            // Of full batches those go first that take one activity after the other.
+            return Verdict::Goes(reason, worth * calls);
         }
         // While changes pour in a batch is filled first, and nobody knows yet which groups are worth the most.
         let pours = self.applications[usize::from(state.application.0)].pours || self.paused == Some(PauseReason::ChangesWaiting);

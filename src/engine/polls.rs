@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_account_where_little_changes_is_read_later_than_one_where_much_does() {
-        assert_eq!(read_later(&[3.0, 3.0, 0.0]), [1.0, 1.0, 1.0]);
+        assert!(read_later(&[3.0, 3.0, 0.0]).iter().all(|later| (later - 1.0).abs() < 1e-9));
         let later = read_later(&[16.0, 1.0]);
         assert!((later[1] / later[0] - 4.0).abs() < 1e-9, "{later:?}");
         assert!((16.0 * later[0] + later[1] - 17.0).abs() < 1e-9, "as soon in the mean: {later:?}");

@@ -9,6 +9,7 @@ use super::{
     VendorKind,
     load::{self, Profile},
 };
+use crate::engine::limits::ACTIVITY_SHOWN_MS;
 use crate::model::{
     ActivityId, ContactId, ListId, Text,
     activity::{Activity, ActivityCounts, ActivityState},
@@ -329,7 +330,7 @@ impl Vendor {
                 }
             }
         }
-        while state.jobs.front().is_some_and(|job| now.since_ms(job.completed_at) > 7_200_000) {
+        while state.jobs.front().is_some_and(|job| now.since_ms(job.completed_at) > ACTIVITY_SHOWN_MS) {
             state.jobs.pop_front();
         }
     }
