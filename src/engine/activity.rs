@@ -329,6 +329,7 @@ impl Engine {
         let operation = batch.sends();
         let ended_at = self.activity_over(now, number, operation, since, activity);
         if self.waits_for_import(number) {
+            self.poll_again(now, number);
             return;
         }
         // First: an earlier attempt of a repeated one may still run, whoever sent it and however the repeat ended. What an

@@ -42,10 +42,20 @@ impl Round {
     }
 }
 
+impl Batch {
+    /// Whether it is a round whose import may still run beside its removal.
+    pub(super) fn may_import_still(&self) -> bool {
+        self.round.as_ref().is_some_and(Round::is_unread)
+    }
+}
+
 impl Engine {
     /// How long after a round's import was taken its removal goes ahead; `None` where it waits until the import was read.
     pub(super) fn goes_ahead_after_ms(&self, export: ExportId, rows: f64) -> Option<u64> {
         let (id, application) = (self.export(export).connection, self.export(export).application);
+        if self.export(export).rounds.was_early() {
+            return None;
+        }
         let account = &self.connections[usize::from(id.0)];
         if account.learned.removes_from_source != Some(true) || account.gated || self.drain.is_some() {
             return None;

@@ -349,6 +349,9 @@ impl Engine {
         match outcome {
             Outcome::Answered(Answer::Activity(activity)) if self.import_ahead(number) == Some(activity.activity_id) => {
                 self.on_import_ahead(now, number, &activity);
+                if self.import_ahead(number).is_some() {
+                    self.poll_again(now, number);
+                }
             }
             Outcome::Answered(Answer::Activity(activity)) => {
                 let mine = matches!(
@@ -377,7 +380,7 @@ impl Engine {
         }
     }
 
-    fn poll_again(&mut self, now: Now, number: u64) {
+    pub(super) fn poll_again(&mut self, now: Now, number: u64) {
         if let Some(Stage::Running { next_poll, since, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
             *next_poll = now.mono.plus_ms(poll_interval_ms(now, *since).max(2_000));
         }

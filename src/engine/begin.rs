@@ -448,9 +448,9 @@ impl Engine {
                 crate::model::batch::Operation::Remove if self.export(export).removed => {
                     Stage::clearing(self.first_call_at, false)
                 }
-                // Its import is looked for after that.
+                // It may be shown late; its import is looked for after that.
                 crate::model::batch::Operation::Remove if step == Some(RoundStep::RemoveAhead) => {
-                    Stage::clearing(self.first_call_at, false)
+                    Stage::clearing(self.first_call_at.plus_ms(self.catalog.timing.quiet_ms), false)
                 }
                 crate::model::batch::Operation::Remove => Stage::Ready,
             };

@@ -214,7 +214,8 @@ impl Engine {
 
     /// A batch was begun, by this term or the one before.
     pub(super) fn adds_begin(&mut self, batch: &mut Batch) {
-        if self.contacts_max(batch.connection).is_none() || batch.sends() != Operation::Import {
+        let imports = batch.sends() == Operation::Import || batch.may_import_still();
+        if self.contacts_max(batch.connection).is_none() || !imports {
             return;
         }
         let joins = |row: &&super::activity::BatchRow| self.joins_account(batch.connection, batch.export, row.slot);

@@ -205,7 +205,7 @@ impl Engine {
             }
             self.applications[index].price = price;
             for (export, _, demand) in groups.iter().filter(|(_, direction, _)| *direction == 1) {
-                let rows = demand.per_second / price.flushes_per_second(demand);
+                let rows = if demand.per_second > 0.0 { demand.per_second / price.flushes_per_second(demand) } else { 0.0 };
                 self.export_mut(*export).goes_ahead = self.goes_ahead_after_ms(*export, rows).is_some();
             }
         }
@@ -468,7 +468,7 @@ impl Engine {
         let mut follows = vec![false; self.connections.len()];
         for batch in self.batches.values() {
             let state = &self.exports[usize::from(batch.export.0)];
-            if batch.stages() {
+            if batch.stages() && batch.round.as_ref().is_some_and(|round| !round.early) {
                 // The round's removal, and the polls that tell of both its activities.
                 let polled = std::mem::replace(&mut follows[usize::from(batch.connection.0)], true);
                 self.applications[usize::from(state.application.0)].owed += 1 + 2 * u32::from(!polled);

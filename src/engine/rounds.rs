@@ -90,11 +90,13 @@ pub(super) struct Rounds {
     failed: u32,
     /// Other ways are taken until then.
     paused_until: Mono,
+    /// A removal that went ahead came to nothing: the next one waits until its import was read.
+    was_early: bool,
 }
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { rows_max: IMPORT_ROWS_MAX, failed: 0, paused_until: Mono(0) }
+        Self { rows_max: IMPORT_ROWS_MAX, failed: 0, paused_until: Mono(0), was_early: false }
     }
 }
 
@@ -106,6 +108,10 @@ impl Rounds {
     /// Until when no round is begun, if that lies ahead.
     pub(super) fn paused_until(&self, now: Now) -> Option<Mono> {
         (self.paused_until > now.mono).then_some(self.paused_until)
+    }
+
+    pub(super) const fn was_early(&self) -> bool {
+        self.was_early
     }
 
     fn went_well(&mut self) {
@@ -508,22 +514,27 @@ impl Engine {
             Ending::Applied { .. } | Ending::NotDone | Ending::Unknown => Left::Unsure,
         };
         self.give_back(now, self.account_of(export), round.list, left);
+        let nobody = round.refused.len() == rows;
         let rounds = &mut self.export_mut(export).rounds;
         if applied {
             rounds.went_well();
-        } else if !batch.restored && left == Left::Unsure && !round.early {
+        } else if batch.restored {
+            // What another term began tells nothing of the rounds to come.
+        } else if round.early {
+            rounds.was_early = true;
+        } else if left == Left::Unsure && !nobody {
             rounds.failed(now, rows);
         }
         let end = match ending {
             _ if batch.restored => RoundEnd::Followed,
             Ending::Applied { .. } => RoundEnd::Applied,
             Ending::NotDone if !round.touched => RoundEnd::TakenBack,
-            Ending::NotDone if round.emptied => RoundEnd::NobodyStaged,
+            Ending::NotDone | Ending::Unknown if nobody => RoundEnd::NobodyStaged,
             Ending::Unknown if round.early => RoundEnd::Early,
             Ending::NotDone | Ending::Unknown => RoundEnd::Failed,
         };
         let contacts = super::limits::count(rows);
-        let (in_two, ahead) = (round.left_at.is_some(), round.ahead.is_some());
+        let (in_two, ahead) = (round.left_at.is_some(), round.ahead.is_some() || (round.early && !batch.restored));
         self.emit(Event::RoundEnded { export, contacts, end, in_two, ahead });
     }
 

@@ -103,6 +103,37 @@ fn a_removal_of_the_second_in_which_its_import_ended_settles_nobody() {
     assert_eq!(stage.ends(), [RoundEnd::Early]);
     assert!(stage.condemned(), "nobody knows who is on the list");
     assert!(!stage.engine.is_quiet());
+    assert!(stage.engine.exports[0].rounds.was_early(), "the next removal waits until its import was read");
+}
+
+#[test]
+fn an_import_that_is_shown_late_is_not_asked_for_without_a_pause() {
+    let (mut stage, name) = staged();
+    stage.removal_goes_ahead();
+    let poll = stage.next_dear_call();
+    stage.activities(&poll, Vec::new(), None);
+    let alone = stage.next_dear_call();
+    assert_eq!(alone.request, Request::Activity { activity_id: crate::model::ActivityId::from_u128(2) });
+    let import = stage.activity(2, ActivityState::Processing, 0, Some(name));
+    stage.answered(&alone, import);
+    stage.pass(1_000);
+    assert!(stage.calls.is_empty(), "{:?}", stage.calls);
+}
+
+#[test]
+fn a_round_in_which_nobody_could_be_staged_makes_the_next_no_smaller() {
+    let (mut stage, name) = staged();
+    let began = stage.now.wall;
+    let taken_at = stage.removal_goes_ahead();
+    let poll = stage.next_dear_call();
+    let removal = stage.ran(3, None, taken_at, taken_at.plus_ms(20_000));
+    let import = stage.ran(2, Some(name), began, began.plus_ms(20_000));
+    let counts = ActivityCounts { items_total: Some(2), correctable: Some(2), ..ActivityCounts::default() };
+    let import = Activity { counts, error_lines: vec![2, 3], ..import };
+    stage.activities(&poll, vec![removal, import], None);
+    stage.pass(300);
+    assert_eq!(stage.ends(), [RoundEnd::NobodyStaged]);
+    assert_eq!(stage.engine.exports[0].rounds.rows_max(), crate::engine::limits::IMPORT_ROWS_MAX);
 }
 
 #[test]
