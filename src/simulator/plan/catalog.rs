@@ -109,3 +109,25 @@ fn made_up(scenario: &Scenario) -> Catalog {
         profiles_max: u64::MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_application_of_several_is_planned_for_alone() {
+        let mut catalog = made_up(&Scenario { connections: 3, lists: 2, ..Scenario::default() });
+        let second = Application { name: "second".into(), ..catalog.applications[0].clone() };
+        catalog.applications.push(second);
+        for index in [0, 2] {
+            catalog.connections[index].application = ApplicationId(1);
+        }
+        let planned = of_application(&catalog, ApplicationId(1));
+        assert_eq!(planned.application(ApplicationId(0)).name, "second");
+        let names: Vec<&str> = planned.connections.iter().map(|connection| connection.name.as_str()).collect();
+        assert_eq!(names, ["account 01", "account 03"]);
+        let exports: Vec<(&str, u16)> =
+            planned.exports.iter().map(|export| (export.name.as_str(), export.connection.0)).collect();
+        assert_eq!(exports, [("list 01", 0), ("list 02", 0), ("list 05", 1), ("list 06", 1)]);
+    }
+}
