@@ -317,7 +317,6 @@ impl Engine {
         }
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let rows = batch.rows.len() as u64;
-        let connection = batch.connection;
         if !activity.state.is_final() {
             // It was read beside others, perhaps long before its own end.
             let done_at = since.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));

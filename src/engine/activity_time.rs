@@ -14,8 +14,11 @@ const MEMORY: f64 = 0.95;
 const ERROR_MEMORY: f64 = 0.85;
 /// One that takes so many times its expected time is overdue.
 const OVERDUE: f64 = 1.5;
-/// How many times the mean error an activity is late at most, but for a few in a hundred.
+/// How many times the mean error an activity is late at most, but for a few in a hundred; and so many times more for each
+/// mean time after which its account is read: a removal that was early goes unnoticed until then.
 const SURELY: f64 = 3.0;
+const SURELY_UNREAD: f64 = 2.0;
+const SURELY_MAX: f64 = 8.0;
 /// And this much more: the vendor's times are whole seconds.
 const MARGIN_MIN_MS: u64 = 2_000;
 /// Ends before the error is known well enough.
@@ -119,14 +122,16 @@ impl ActivityTime {
         whole(line.expected_ms(rows as f64) * (1.0 + 0.7 * line.error.min(0.5)))
     }
 
-    /// When an activity of so many rows is expected to be over, and how much longer it may take but for a few in a hundred;
-    /// `None` while too few have ended to tell, and where one waits for another.
-    pub(super) fn surely_over_after_ms(&self, rows: f64) -> Option<(u64, u64)> {
+    /// When an activity of so many rows is expected to be over, and how much longer it may take, but for one in hundreds;
+    /// `None` while too few have ended to tell, and where one waits for another. `read_later` is how much later than
+    /// others its account is read.
+    pub(super) fn surely_over_after_ms(&self, rows: f64, read_later: f64) -> Option<(u64, u64)> {
         if self.ends < SPREAD_ENDS_MIN || self.is_serial() {
             return None;
         }
         let expected_ms = self.line().expected_ms(rows);
-        Some((whole(expected_ms), whole(expected_ms * SURELY * self.spread) + MARGIN_MIN_MS))
+        let errors = (SURELY + SURELY_UNREAD * read_later).min(SURELY_MAX);
+        Some((whole(expected_ms), whole(expected_ms * errors * self.spread) + MARGIN_MIN_MS))
     }
 
     /// What the one whose turn it is still takes, at a vendor that works on one after the other; `since_ms` is its age.

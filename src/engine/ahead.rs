@@ -5,6 +5,8 @@
 //! on trust: the removal counts only if the vendor took it in a later second than the one in which the import was done,
 //! which makes it one like any other. Otherwise it was *early*, and its contacts are decided anew.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     ActivityId,
     activity::{Activity, ActivityState},
@@ -47,6 +49,11 @@ impl Batch {
     pub(super) fn may_import_still(&self) -> bool {
         self.round.as_ref().is_some_and(Round::is_unread)
     }
+
+    /// Whether its removal was sent too early, or may have been.
+    pub(super) fn is_early(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| round.early)
+    }
 }
 
 impl Engine {
@@ -61,14 +68,14 @@ impl Engine {
             return None;
         }
         let price = self.applications[usize::from(application.0)].price.waiting_seconds;
-        let (expected_ms, margin_ms) = account.activity_time.surely_over_after_ms(rows)?;
+        let (expected_ms, margin_ms) = account.activity_time.surely_over_after_ms(rows, account.read_later)?;
         let weight = f64::from(self.catalog.export(export).weight);
         let waits = weight * rows * margin_ms as f64 / 1_000.0;
         (waits < reading_costs(account.rounds_per_second, price, rows)).then_some(expected_ms + margin_ms)
     }
 
     /// When the removal of a round goes ahead, if it is to.
-    pub(super) fn goes_ahead_at(&self, batch: &Batch) -> Option<Mono> {
+    fn goes_ahead_at(&self, batch: &Batch) -> Option<Mono> {
         let Stage::Running { since, .. } = batch.stage else { return None };
         let begun_well = batch.round.as_ref().is_some_and(|round| round.step == RoundStep::Import && !round.early);
         if !begun_well || batch.restored || batch.repeated {
@@ -77,17 +84,17 @@ impl Engine {
         Some(since.plus_ms(self.goes_ahead_after_ms(batch.export, batch.rows.len() as f64)?))
     }
 
-    /// Sends the removals whose time it is.
-    pub(super) fn go_ahead_where_due(&mut self, now: Now) {
+    /// Sends the removals whose time it is; those whose time comes later wait for it without a reading.
+    pub(super) fn go_ahead_where_due(&mut self, now: Now) -> BTreeSet<u64> {
         let ahead = self.batches.iter().filter_map(|(number, batch)| Some((*number, self.goes_ahead_at(batch)?)));
-        let ahead: Vec<(u64, Mono)> = ahead.collect();
-        for (number, at) in ahead {
-            if at <= now.mono {
-                self.go_ahead(number);
-            } else {
-                self.wake_at(at);
-            }
+        let (due, later): (Vec<_>, Vec<_>) = ahead.partition(|(_, at)| *at <= now.mono);
+        for (number, _) in due {
+            self.go_ahead(number);
         }
+        for (_, at) in &later {
+            self.wake_at(*at);
+        }
+        later.into_iter().map(|(number, _)| number).collect()
     }
 
     /// Its removal waits for its record.

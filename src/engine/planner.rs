@@ -468,7 +468,7 @@ impl Engine {
         let mut follows = vec![false; self.connections.len()];
         for batch in self.batches.values() {
             let state = &self.exports[usize::from(batch.export.0)];
-            if batch.stages() && batch.round.as_ref().is_some_and(|round| !round.early) {
+            if batch.stages() && !batch.is_early() {
                 // The round's removal, and the polls that tell of both its activities.
                 let polled = std::mem::replace(&mut follows[usize::from(batch.connection.0)], true);
                 self.applications[usize::from(state.application.0)].owed += 1 + 2 * u32::from(!polled);

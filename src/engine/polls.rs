@@ -118,15 +118,15 @@ impl Engine {
     pub(super) fn follow(&mut self, now: Now) {
         let mut polls = vec![Account::default(); self.connections.len()];
         let mut looks: Vec<(u64, Mono)> = Vec::new();
-        self.go_ahead_where_due(now);
+        let unread = self.go_ahead_where_due(now);
         for (number, batch) in &self.batches {
             match &batch.stage {
                 // Its removal needs no reading of its import.
-                Stage::Running { .. } if self.goes_ahead_at(batch).is_some() => {}
+                Stage::Running { .. } if unread.contains(number) => {}
                 Stage::Running { next_poll, since, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
                     let staged = batch.stages();
-                    let urgent = batch.restored || batch.repeated || batch.round.as_ref().is_some_and(|round| round.early);
+                    let urgent = batch.restored || batch.repeated || batch.is_early();
                     let rows = batch.rows.len() as u64;
                     polls.running.push(Running { done_at: *next_poll, since: *since, rows, staged, urgent });
                     // Two activities of one round are read together.

@@ -173,13 +173,13 @@ impl Price {
                 }
             }
             price.waiting_seconds = high;
-            let (mut waits, mut weights) = (0.0, 0.0);
+            // Of all changes alike: one whom weight makes wait less must not have the others go more often than a day pays for.
+            let (mut waits, mut changes) = (0.0, 0.0);
             for demand in demands.iter().filter(|demand| demand.per_second > 0.0) {
-                let weight = demand.weight * demand.per_second;
-                waits += weight * 0.5 / flushes_per_second(demand, high, price.wait_max_s);
-                weights += weight;
+                waits += demand.per_second * 0.5 / flushes_per_second(demand, high, price.wait_max_s);
+                changes += demand.per_second;
             }
-            price.mean_wait_s = waits / weights;
+            price.mean_wait_s = waits / changes;
             price.wait_max_s = 2.0 * FAIR_WAITS * price.mean_wait_s;
         }
         price
@@ -254,6 +254,24 @@ mod tests {
         let price = Price::solve(Mono(0), &demands, Some(0.115));
         let slowest = flushes_per_second(&demands[49], price.waiting_seconds, price.wait_max_s);
         assert!(0.5 / slowest <= 2.85 * price.mean_wait_s, "{price:?} {slowest}");
+    }
+
+    #[test]
+    fn weight_moves_calls_between_groups_and_spends_no_more() {
+        let budget = 10_000.0 / 86_400.0;
+        let demands = |first: f64| -> Vec<Demand> {
+            let weight = |rank: u32| if rank == 1 { first } else { 1.0 };
+            (1..=50).map(|rank| Demand { weight: weight(rank), ..demand(60.0 / f64::from(rank), 1.0) }).collect()
+        };
+        let (plain, weighted) = (demands(1.0), demands(20.0));
+        let solved = [&plain, &weighted].map(|demands| Price::solve(Mono(0), demands, Some(budget)));
+        for (price, demands) in solved.iter().zip([&plain, &weighted]) {
+            let spent: f64 = demands.iter().map(|demand| price.flushes_per_second(demand)).sum();
+            assert!((spent / budget - 1.0).abs() < 0.01, "{spent} of {budget}: {price:?}");
+        }
+        let first = [0, 1].map(|index| 0.5 / solved[index].flushes_per_second(&[&plain, &weighted][index][0]));
+        assert!(first[0] / first[1] > 3.3, "{first:?}");
+        assert!(solved[1].mean_wait_s < 1.25 * solved[0].mean_wait_s, "{solved:?}");
     }
 
     #[test]

@@ -58,6 +58,11 @@ fn own(report: &Report) -> f64 {
     report.own_delay_seconds.mean
 }
 
+/// Mean own delay where each change counts by its list's weight.
+fn by_weight(report: &Report) -> f64 {
+    report.ratio_to_bound.unwrap_or(0.0) * report.bound_seconds
+}
+
 fn vs_bound(report: &Report, max: f64) -> Aim {
     let ratio = own(report) / report.bound_seconds;
     aim(
@@ -293,18 +298,27 @@ fn rows() -> Vec<Row> {
             }),
         );
     }
-    let weighted = Scenario { first_weight: 20, ..fifty() };
-    row(
-        "one list of 50 with weight 20",
-        false,
-        weighted,
-        Box::new(|r| {
-            vec![aim(
-                format!("own delay of the first list {:.0} s, mean of all {:.0} s", r.first_list_own_delay_seconds, own(r)),
-                true,
-            )]
-        }),
-    );
+    // The busiest list is weighed against all others; one in the middle takes little from them.
+    for (name, list) in [("weight 20 for the busiest of 50 lists", 0), ("weight 20 for the tenth of 50 lists", 9)] {
+        row(
+            name,
+            false,
+            Scenario { weighted: Some((list, 20)), ..fifty() },
+            Box::new(move |r| {
+                let without = plan::run(&fifty());
+                let own_delay = |report: &Report| report.own_delay_by_list_seconds[usize::from(list)];
+                let rises = |with: f64, without: f64| (with / without - 1.0) * 100.0;
+                vec![
+                    at_least("its own delay falls by a factor of", own_delay(&without) / own_delay(r), 3.3),
+                    at_most("the mean of all, by weight, rises by %", rises(by_weight(r), own(&without)), 10.0),
+                    at_most("by weight x W0", by_weight(r) / r.bound_seconds, 1.25),
+                    aim(format!("the mean of all, each alike, rises by {:.1} %", rises(own(r), own(&without))), true),
+                    calls(r, 10_000),
+                    even(r, 10_000.0),
+                ]
+            }),
+        );
+    }
     let serial = Scenario { vendor: VendorKind::Serial, events_per_second: 277.0, ..common() };
     row(
         "277/s, one list, serial vendor",

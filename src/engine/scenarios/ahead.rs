@@ -60,6 +60,22 @@ impl Stage {
         Activity { counts, created_at: Some(taken_at), completed_at: Some(done_at), ..activity }
     }
 
+    /// One poll reads both activities of a round: the removal, and the import as `read` makes it of one that took 20 s;
+    /// `read` gets when the removal was taken, too.
+    fn both_read(read: impl FnOnce(Activity, UnixMillis) -> Activity) -> Self {
+        let (mut stage, name) = staged();
+        let began = stage.now.wall;
+        let taken_at = stage.removal_goes_ahead();
+        let poll = stage.next_dear_call();
+        assert_eq!(poll.request, Request::Activities { cursor: None });
+        assert_eq!(stage.members(), 2, "nobody has read anything yet");
+        let removal = stage.ran(3, None, taken_at, taken_at.plus_ms(20_000));
+        let import = read(stage.ran(2, Some(name), began, began.plus_ms(20_000)), taken_at);
+        stage.activities(&poll, vec![removal, import], None);
+        stage.pass(300);
+        stage
+    }
+
     /// The removal goes ahead; when it was taken.
     fn removal_goes_ahead(&mut self) -> UnixMillis {
         let began = self.now.mono;
@@ -75,15 +91,7 @@ impl Stage {
 
 #[test]
 fn one_poll_reads_both_activities_of_a_round() {
-    let (mut stage, name) = staged();
-    let began = stage.now.wall;
-    let taken_at = stage.removal_goes_ahead();
-    let poll = stage.next_dear_call();
-    assert_eq!(poll.request, Request::Activities { cursor: None });
-    assert_eq!(stage.members(), 2, "nobody has read anything yet");
-    let removal = stage.ran(3, None, taken_at, taken_at.plus_ms(20_000));
-    let import = stage.ran(2, Some(name), began, began.plus_ms(20_000));
-    stage.activities(&poll, vec![removal, import], None);
+    let mut stage = Stage::both_read(|import, _| import);
     stage.pass(1_000);
     assert_eq!((stage.members(), stage.ends()), (0, vec![RoundEnd::Applied]));
     assert!(stage.events.iter().any(|event| matches!(event, Event::RoundEnded { ahead: true, .. })));
@@ -92,14 +100,10 @@ fn one_poll_reads_both_activities_of_a_round() {
 
 #[test]
 fn a_removal_of_the_second_in_which_its_import_ended_settles_nobody() {
-    let (mut stage, name) = staged();
-    let began = stage.now.wall;
-    let taken_at = stage.removal_goes_ahead();
-    let poll = stage.next_dear_call();
-    let removal = stage.ran(3, None, taken_at, taken_at.plus_ms(20_000));
-    let import = stage.ran(2, Some(name), began, UnixMillis(taken_at.0 / 1_000 * 1_000));
-    stage.activities(&poll, vec![removal, import], None);
-    stage.pass(300);
+    let stage = Stage::both_read(|import, taken_at| {
+        let same_second = UnixMillis(taken_at.0 / 1_000 * 1_000);
+        Activity { completed_at: Some(same_second), ..import }
+    });
     assert_eq!(stage.ends(), [RoundEnd::Early]);
     assert!(stage.condemned(), "nobody knows who is on the list");
     assert!(!stage.engine.is_quiet());
@@ -122,16 +126,10 @@ fn an_import_that_is_shown_late_is_not_asked_for_without_a_pause() {
 
 #[test]
 fn a_round_in_which_nobody_could_be_staged_makes_the_next_no_smaller() {
-    let (mut stage, name) = staged();
-    let began = stage.now.wall;
-    let taken_at = stage.removal_goes_ahead();
-    let poll = stage.next_dear_call();
-    let removal = stage.ran(3, None, taken_at, taken_at.plus_ms(20_000));
-    let import = stage.ran(2, Some(name), began, began.plus_ms(20_000));
-    let counts = ActivityCounts { items_total: Some(2), correctable: Some(2), ..ActivityCounts::default() };
-    let import = Activity { counts, error_lines: vec![2, 3], ..import };
-    stage.activities(&poll, vec![removal, import], None);
-    stage.pass(300);
+    let stage = Stage::both_read(|import, _| {
+        let counts = ActivityCounts { items_total: Some(2), correctable: Some(2), ..ActivityCounts::default() };
+        Activity { counts, error_lines: vec![2, 3], ..import }
+    });
     assert_eq!(stage.ends(), [RoundEnd::NobodyStaged]);
     assert_eq!(stage.engine.exports[0].rounds.rows_max(), crate::engine::limits::IMPORT_ROWS_MAX);
 }

@@ -91,7 +91,7 @@ fn made_up(scenario: &Scenario) -> Catalog {
         adopts_existing: false,
         removal_brake: None,
         profiles_per_hour_max: scenario.profiles_per_hour_max,
-        weight: if index == 0 { scenario.first_weight } else { 1 },
+        weight: scenario.weighted.filter(|(list, _)| *list == index).map_or(1, |(_, weight)| weight),
         starts_at_once: true,
     });
     Catalog {

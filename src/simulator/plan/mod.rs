@@ -91,8 +91,8 @@ pub struct Scenario {
     pub left_to_others_percent: u8,
     /// Requests that others spend with the key, of which nobody told: evenly over the day.
     pub spent_by_others_calls: u32,
-    /// The first list's weight.
-    pub first_weight: u32,
+    /// One list that has another weight than 1, counted from the busiest, which is 0; and its weight.
+    pub weighted: Option<(u16, u32)>,
     /// One in a hundred profiles changes so often in a day. With `Some`, the sends of each profile are watched.
     pub flaps_per_day: Option<u32>,
     /// After the load, how much longer it runs, to see what is left applied.
@@ -121,7 +121,7 @@ impl Default for Scenario {
             profiles_per_hour_max: Some(1_000_000),
             left_to_others_percent: 0,
             spent_by_others_calls: 0,
-            first_weight: 1,
+            weighted: None,
             flaps_per_day: None,
             after_ms: 0,
             seed: 1,

@@ -56,8 +56,8 @@ pub struct Report {
     pub calls_in_a_second_max: usize,
     /// Most activities of one account that were open at once.
     pub open_activities_max: usize,
-    /// Mean own delay of the first list, in seconds.
-    pub first_list_own_delay_seconds: f64,
+    /// Mean own delay of each list, in seconds, the busiest first.
+    pub own_delay_by_list_seconds: Vec<f64>,
     /// Times, in seconds since the run began, at which the vendor refused a call because the day was spent.
     #[serde(skip)]
     pub refused_at_seconds: Vec<f64>,
@@ -143,11 +143,18 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
     let worst = measured.groups.iter().flatten().map(|group| group.own.mean_seconds()).fold(0.0, f64::max);
     let groups = groups(scenario, measured.catalog);
     let bound_seconds = bound::mean_wait_seconds(&groups, scenario.calls_for_us() / 86_400.0);
-    let first = measured.groups.first().map_or(0.0, |groups| {
-        let mut all = groups[0].own.clone();
-        all.merge(&groups[1].own);
-        all.mean_seconds()
+    let own_by_list = measured.groups.iter().map(|[adds, removals]| {
+        let mut all = adds.own.clone();
+        all.merge(&removals.own);
+        all
     });
+    let own_by_list: Vec<Distribution> = own_by_list.collect();
+    // The bound is one for changes by weight.
+    let (waits, changes) =
+        measured.catalog.exports.iter().zip(&own_by_list).fold((0.0, 0.0), |(waits, changes), (export, own)| {
+            let weighted = f64::from(export.weight) * own.count() as f64;
+            (waits + weighted * own.mean_seconds(), changes + weighted)
+        });
     let calls = &measured.vendor.calls;
     let fits = measured.backlog <= measured.backlog_at_half.max(100) && !measured.held_others;
     let began_hour = measured.began.0.div_euclid(3_600_000);
@@ -163,7 +170,7 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
         freshness_seconds: age.figures(),
         own_delay_seconds: own.figures(),
         bound_seconds,
-        ratio_to_bound: (bound_seconds > 0.0).then(|| mean / bound_seconds),
+        ratio_to_bound: (bound_seconds > 0.0 && changes > 0.0).then(|| waits / changes / bound_seconds),
         worst_group_ratio: if mean > 0.0 { worst / mean } else { 1.0 },
         confirmation_seconds: MeanMax { mean: measured.confirmation.mean_seconds(), max: measured.confirmation.max_seconds() },
         profiles_in_an_hour_max: measured.profiles_in_an_hour_max,
@@ -175,7 +182,7 @@ pub(super) fn report(scenario: &Scenario, measured: &Measured<'_>) -> Report {
             .collect(),
         calls_in_a_second_max: measured.vendor.calls_in_a_second_max,
         open_activities_max: measured.vendor.open_max,
-        first_list_own_delay_seconds: first,
+        own_delay_by_list_seconds: own_by_list.iter().map(Distribution::mean_seconds).collect(),
         refused_at_seconds: measured.vendor.refused_at.iter().map(|at| at.since_ms(measured.began) as f64 / 1_000.0).collect(),
         sends_in_a_day_max: measured.sends.map_or(0, |sends| sends.in_a_day_max),
         flapping_behind: measured.behind,
