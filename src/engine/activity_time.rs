@@ -16,9 +16,9 @@ const ERROR_MEMORY: f64 = 0.85;
 const OVERDUE: f64 = 1.5;
 /// How many times the mean error an activity is late at most, but for a few in a hundred; and so many times more for each
 /// mean time after which its account is read: a removal that was early goes unnoticed until then.
-const SURELY: f64 = 3.0;
-const SURELY_UNREAD: f64 = 2.0;
-const SURELY_MAX: f64 = 8.0;
+const SURELY: f64 = 4.0;
+const SURELY_UNREAD: f64 = 3.0;
+const SURELY_MAX: f64 = 10.0;
 /// And this much more: the vendor's times are whole seconds.
 const MARGIN_MIN_MS: u64 = 2_000;
 /// Ends before the error is known well enough.
@@ -155,8 +155,8 @@ impl ActivityTime {
             let (expected, took) =
                 (self.line().expected_ms(rows as f64), ms(if self.is_serial() { begun_at } else { created_at }));
             let error = ((took - expected).abs() / expected).min(2.0);
-            // A plain mean at first.
-            let fresh = (1.0 - ERROR_MEMORY).max(1.0 / f64::from(self.ends + 1));
+            // A plain mean at first, and of many: a few that went well must not make the next margin too small.
+            let fresh = (1.0 - MEMORY).max(1.0 / f64::from(self.ends + 1));
             self.spread += (error - self.spread) * fresh;
             self.ends = self.ends.saturating_add(1);
         }

@@ -158,6 +158,13 @@ impl Faults {
         Self { weights: BTreeMap::new(), reached: BTreeMap::new(), healed: true, ends: 0 }
     }
 
+    /// The same, but for how often one kind happens, in 10,000 occasions.
+    #[must_use]
+    pub fn with(mut self, fault: Fault, weight: u32) -> Self {
+        self.weights.insert(fault, weight);
+        self
+    }
+
     /// Whether a seed has this kind at all.
     #[must_use]
     pub fn has(&self, fault: Fault) -> bool {

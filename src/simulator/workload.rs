@@ -15,7 +15,10 @@ use crate::model::{
     time::{DAY_MS, UnixMillis},
 };
 
-use super::configurations::Change;
+use super::{
+    configurations::Change,
+    faults::{Fault, Faults},
+};
 
 /// Part of every address and name in a world, in lower case: where it turns up outside of rows and records, something
 /// personal has leaked.
@@ -42,6 +45,8 @@ pub struct Scenario {
     pub arrivals: Vec<Arrival>,
     /// What the configuration file holds, one after the other; empty where it is [`Scenario::catalog`] all along.
     pub changes: Vec<Change>,
+    /// Accounts take removals by staging lists, in about the same time each.
+    pub rounds_favoured: bool,
 }
 
 /// How an export's list comes to be.
@@ -194,6 +199,7 @@ impl Scenario {
             starts,
             arrivals: Vec::new(),
             changes: Vec::new(),
+            rounds_favoured: false,
         };
         let changes = rng.u32(..3) == 0;
         scenario.arrivals = arrivals(rng, &scenario.catalog, partitions, changes);
@@ -204,7 +210,22 @@ impl Scenario {
         }
         // From a copy: a world without a limit is the same as if none were ever drawn.
         scenario.limit_contacts(&mut rng.clone());
+        scenario.favour_rounds(&mut rng.clone());
         scenario
+    }
+
+    /// In some worlds rounds follow one another as they do where many leave and calls are dear.
+    fn favour_rounds(&mut self, rng: &mut Rng) {
+        self.rounds_favoured = rng.u32(..8) == 0;
+        if !self.rounds_favoured {
+            return;
+        }
+        for application in &mut self.catalog.applications {
+            application.calls_per_day = Some(rng.u32(100..300));
+        }
+        for export in &mut self.catalog.exports {
+            (export.removal_strategies, export.on_exit) = (vec![RemovalStrategy::StagingList], OnExit::Remove);
+        }
     }
 
     /// The contracts of some accounts allow a few contacts more than are there before anything happens.
@@ -234,6 +255,13 @@ impl Scenario {
                 self.departures.push(Departure { at_ms, connection, address, status });
             }
         }
+    }
+
+    /// What goes wrong in its world. Where rounds are favoured, it is an exception that an activity takes long.
+    #[must_use]
+    pub fn faults(&self, rng: &mut Rng) -> Faults {
+        let faults = Faults::draw(rng);
+        if self.rounds_favoured { faults.with(Fault::SlowActivity, 500) } else { faults }
     }
 
     /// When the last record arrives.

@@ -41,6 +41,12 @@ impl World {
     }
 }
 
+/// An account that works side by side, in foreseeable times, and takes a staging list among the targets.
+fn favouring_rounds(config: VendorConfig) -> VendorConfig {
+    let activity_ms = ActivityTime { jitter_percent: 5, ..config.activity_ms };
+    VendorConfig { activity_ms, serial: false, source_among_targets: SourceAmongTargets::Leaves, ..config }
+}
+
 /// Accounts with the lists and contacts of a plan; lists by id get their ids. Beside them, for each export, the list that
 /// some configurations name instead.
 pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog) -> (Vec<Vendor>, Vec<ListRef>) {
@@ -81,6 +87,7 @@ pub(super) fn vendors(rng: &mut Rng, scenario: &Scenario, catalog: &mut Catalog)
             observed: true,
             ..VendorConfig::default()
         };
+        let config = if scenario.rounds_favoured { favouring_rounds(config) } else { config };
         let mut vendor = Vendor::new(config, scenario.wall_start);
         let id = ConnectionId::at(index);
         let mut ids: BTreeMap<(usize, bool), ListId> = BTreeMap::new();

@@ -246,7 +246,7 @@ impl World {
     pub fn new(seed: u64, keep_trace: bool) -> Result<Self, url::ParseError> {
         let mut rng = Rng::with_seed(seed);
         let scenario = Scenario::draw(&mut rng);
-        let faults = Faults::draw(&mut rng);
+        let faults = scenario.faults(&mut rng);
         let mut catalog = scenario.catalog.clone();
         let (vendors, other_lists) = accounts::vendors(&mut rng, &scenario, &mut catalog);
         let operator = Operator::draw(seed, &scenario, &mut catalog);
