@@ -165,6 +165,13 @@ impl Faults {
         self
     }
 
+    /// The same, but processes live on.
+    #[must_use]
+    pub fn without_ends(mut self) -> Self {
+        self.weights.retain(|fault, _| !fault.ends_a_term());
+        self
+    }
+
     /// Whether a seed has this kind at all.
     #[must_use]
     pub fn has(&self, fault: Fault) -> bool {

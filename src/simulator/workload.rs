@@ -257,11 +257,16 @@ impl Scenario {
         }
     }
 
-    /// What goes wrong in its world. Where rounds are favoured, it is an exception that an activity takes long.
+    /// What goes wrong in its world. Where rounds are favoured, terms are mostly long enough to learn what activities take,
+    /// and it is an exception that one takes longer.
     #[must_use]
     pub fn faults(&self, rng: &mut Rng) -> Faults {
         let faults = Faults::draw(rng);
-        if self.rounds_favoured { faults.with(Fault::SlowActivity, 500) } else { faults }
+        if !self.rounds_favoured {
+            return faults;
+        }
+        let faults = faults.with(Fault::SlowActivity, 800);
+        if rng.u32(..4) == 0 { faults } else { faults.without_ends() }
     }
 
     /// When the last record arrives.
