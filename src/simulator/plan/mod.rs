@@ -139,3 +139,21 @@ impl Scenario {
         f64::from(self.calls_per_day) * f64::from(100 - self.left_to_others_percent.min(100)) / 100.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_fits_if_its_backlog_does_not_grow() {
+        let steady = Scenario { events_per_second: 2.0, hours: 2.0, lists: 10, calls_per_day: 3_000, ..Scenario::default() };
+        let steady = Scenario { members: 10_000, staging: true, ..steady };
+        let report = run(&steady);
+        assert!(report.fits && report.unapplied_at_end > 100, "{report:?}");
+        assert!(report.ratio_to_bound.is_some_and(|ratio| ratio < 2.0), "{report:?}");
+        let grows = Scenario { profiles_per_hour_max: Some(500), lists: 1, ..steady };
+        let report = run(&grows);
+        assert!(!report.fits && report.held.contains(&"profiles_per_hour"), "{report:?}");
+        assert!(report.advice.iter().any(|advice| advice.contains("several lists")), "{:?}", report.advice);
+    }
+}

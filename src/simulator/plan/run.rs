@@ -42,6 +42,8 @@ const COMMIT_MS: u64 = 100;
 const READ_EVERY_MS: u64 = 200;
 /// Records of one hand-over.
 const RECORDS_MAX: usize = 20_000;
+/// So few changes that wait are no backlog.
+const BACKLOG_MIN: u64 = 100;
 /// The monotonic clock when the run begins.
 const BEGAN: Mono = Mono(1_000_000);
 
@@ -203,11 +205,12 @@ pub fn run(scenario: &Scenario) -> Report {
         sends,
     };
     run.others(scenario);
-    let half = run.go(began.plus_ms(scenario.duration_ms() / 2));
-    let end = began.plus_ms(scenario.duration_ms());
-    run.go(end);
-    let backlog = run.go(end.plus_ms(scenario.after_ms));
-    run.report(scenario, half, backlog)
+    // What waits rises and falls with each batch: one instant alone would tell little.
+    let mut at_percent = |percent: i64| run.go(began.plus_ms(scenario.duration_ms() * percent / 100));
+    let half = (45..=55).map(&mut at_percent).max().unwrap_or(0);
+    let end = (95..=100).map(&mut at_percent).min().unwrap_or(0);
+    let backlog = run.go(began.plus_ms(scenario.duration_ms() + scenario.after_ms));
+    run.report(scenario, backlog, backlog.min(end) <= half.max(BACKLOG_MIN))
 }
 
 fn index_of(operation: Operation) -> usize {
@@ -397,7 +400,7 @@ impl Run {
         self.confirmation.add_many(self.wall().since_ms(*at), rows);
     }
 
-    fn report(mut self, scenario: &Scenario, half: u64, backlog: u64) -> Report {
+    fn report(mut self, scenario: &Scenario, backlog: u64, keeps_up: bool) -> Report {
         let now = self.wall();
         for group in self.groups.iter_mut().flatten() {
             group.end(now);
@@ -412,8 +415,8 @@ impl Run {
                 profiles_in_an_hour_max: self.sent_in_an_hour.iter().map(|hour| hour.max).max().unwrap_or(0),
                 held: &self.held,
                 held_others: self.held_others,
-                backlog_at_half: half,
                 backlog,
+                keeps_up,
                 applied_by_minute: &self.applied_by,
                 began: self.began,
                 sends: self.sends.as_ref(),
