@@ -25,6 +25,15 @@ const MARGIN_MIN_MS: u64 = 2_000;
 const SPREAD_ENDS_MIN: u32 = 6;
 /// Ends that the first line misses by more than this part are looked at in the light of the second.
 const MISSED: f64 = 0.2;
+/// The second line foretells ends if it misses them by less than this part, in the mean of many. Where many run side by
+/// side, it misses the short times between their ends by three quarters.
+const FORETOLD: f64 = 0.4;
+/// So many ends with company are many.
+const MANY: u32 = 10;
+/// What an older one of them counts beside the next.
+const MANY_MEMORY: f64 = 0.97;
+/// No activity is taken for longer than a day.
+const LONGEST_MS: f64 = 86_400_000.0;
 
 /// A line through times by rows, newer activities counting more.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,8 +43,12 @@ struct Line {
     ms: f64,
     rows_rows: f64,
     rows_ms: f64,
-    /// Mean of the relative error.
+    /// Mean of the relative error, and of the error itself.
     error: f64,
+    error_ms: f64,
+    /// Ends with company, and the mean relative error of many of them.
+    with_company: u32,
+    error_of_many: f64,
 }
 
 impl Line {
@@ -52,17 +65,30 @@ impl Line {
         (start.max(0.0), slope)
     }
 
+    fn mean_ms(&self) -> f64 {
+        if self.weight > 0.0 { self.ms / self.weight } else { 0.0 }
+    }
+
     fn expected_ms(&self, rows: f64) -> f64 {
         let (start, slope) = self.parts();
-        (start + slope * rows).clamp(50.0, 3_600_000.0)
+        (start + slope * rows).clamp(50.0, LONGEST_MS)
     }
 
     fn learn(&mut self, rows: f64, ms: f64, overlaps: bool) {
         let expected = self.expected_ms(rows);
-        let error = ((ms - expected).abs() / expected).min(2.0);
+        let error_ms = (ms - expected).abs();
+        let error = (error_ms / expected).min(2.0);
         // What had no company tells nothing of whether company matters; it lets an old verdict fade.
-        let error = if overlaps && self.weight > 0.0 { error } else { self.error * 0.5 };
+        let (error, error_ms) = if overlaps && self.weight > 0.0 {
+            self.with_company = self.with_company.saturating_add(1);
+            let fresh = (1.0 - MANY_MEMORY).max(1.0 / f64::from(self.with_company));
+            self.error_of_many += (error - self.error_of_many) * fresh;
+            (error, error_ms)
+        } else {
+            (self.error * 0.5, self.error_ms * 0.5)
+        };
         self.error = self.error * ERROR_MEMORY + error * (1.0 - ERROR_MEMORY);
+        self.error_ms = self.error_ms * ERROR_MEMORY + error_ms * (1.0 - ERROR_MEMORY);
         self.add(rows, ms);
     }
 
@@ -108,7 +134,12 @@ impl ActivityTime {
 
     /// Whether the vendor works on this account's activities one after the other.
     pub(super) fn is_serial(&self) -> bool {
-        self.side_by_side.error > MISSED && self.in_turn.error < self.side_by_side.error / 2.0
+        let (side, turn) = (&self.side_by_side, &self.in_turn);
+        let by_parts = side.error > MISSED && turn.error < side.error / 2.0;
+        // Where each waits long for its turn, a small part of that wait is long beside what an activity takes.
+        let foretells = turn.with_company >= MANY && turn.error_of_many < FORETOLD;
+        let by_time = side.error_ms > MISSED * turn.mean_ms() && turn.error_ms < side.error_ms / 2.0;
+        by_parts || (foretells && by_time)
     }
 
     fn line(&self) -> &Line {
@@ -150,7 +181,7 @@ impl ActivityTime {
     pub(super) fn learn(&mut self, rows: u64, created_at: UnixMillis, ended_at: UnixMillis) {
         let begun_at = created_at.max(self.last_ended_at.min(ended_at));
         let overlaps = begun_at > created_at;
-        let ms = |from: UnixMillis| ended_at.since_ms(from).min(3_600_000) as f64;
+        let ms = |from: UnixMillis| (ended_at.since_ms(from) as f64).min(LONGEST_MS);
         if self.line().weight > 0.0 {
             let (expected, took) =
                 (self.line().expected_ms(rows as f64), ms(if self.is_serial() { begun_at } else { created_at }));
@@ -161,7 +192,10 @@ impl ActivityTime {
             self.ends = self.ends.saturating_add(1);
         }
         self.side_by_side.learn(rows as f64, ms(created_at), overlaps);
-        self.in_turn.learn(rows as f64, ms(begun_at), overlaps);
+        // Whose turn came before this term's first end, nobody knows.
+        if self.last_ended_at > UnixMillis(0) || self.in_turn.weight == 0.0 {
+            self.in_turn.learn(rows as f64, ms(begun_at), overlaps);
+        }
         self.last_ended_at = self.last_ended_at.max(ended_at);
     }
 }
@@ -205,6 +239,37 @@ mod tests {
         assert!(learned(true).look_after_ms(1_000).abs_diff(21_000) < 1_000);
         assert!(!learned(false).is_serial());
         assert!(learned(false).is_overdue(1_000, 40_000) && !learned(false).is_overdue(1_000, 30_000));
+    }
+
+    #[test]
+    fn a_vendor_is_seen_to_work_in_turn_however_long_each_waits() {
+        // Half an hour's queue, or five hours', that hardly grows.
+        for queue_s in [1_800, 18_000] {
+            let (mut time, mut ended_at) = (ActivityTime::restored(20_000, 1_000), BEGAN);
+            for at in 0..60 {
+                let rows = 3_000 + at * 137 % 2_000;
+                let created_at = ended_at.plus_ms(-queue_s * 1_000 - at * 911 % 30_000);
+                ended_at = ended_at.plus_ms(20_000 + rows);
+                time.learn(rows.unsigned_abs(), created_at, ended_at);
+            }
+            assert!(time.is_serial(), "{queue_s}: {time:?}");
+        }
+    }
+
+    #[test]
+    fn many_that_end_close_to_one_another_run_side_by_side() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut ends: Vec<(UnixMillis, UnixMillis)> = Vec::new();
+        for at in 0..2_000 {
+            let created_at = BEGAN.plus_ms(at / 2 * 1_000);
+            ends.push((created_at.plus_ms(rng.i64(14_000..34_000) / 1_000 * 1_000), created_at));
+        }
+        ends.sort_unstable();
+        let mut time = ActivityTime::default();
+        for (index, (ended_at, created_at)) in ends.into_iter().enumerate() {
+            time.learn(1_000, created_at, ended_at);
+            assert!(index < 20 || !time.is_serial(), "{index}: {time:?}");
+        }
     }
 
     #[test]
