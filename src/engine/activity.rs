@@ -262,7 +262,7 @@ impl Engine {
         let hour_now = self.hour_now(application, now);
         let counted_at = if cut.round.is_some() { self.staged_at(connection, hour_now, u64::from(rows)) } else { hour_now };
         let state = self.export_mut(cut.export);
-        state.hourly.add(hour_now, counted_at, u64::from(rows));
+        let counted_at = state.hourly.add(hour_now, counted_at, u64::from(rows));
         state.record_due = true;
         self.emit(Event::BatchCut { name: name.clone(), export: cut.export, operation: cut.operation, rows, reason: cut.reason });
         let mut batch = Batch {
@@ -477,7 +477,7 @@ impl Engine {
         }
         self.round_ended(now, &batch, &ending);
         self.adds_end(now, &batch, matches!(&*ending, Ending::NotDone));
-        let round = batch.round.take();
+        let (early, round) = (batch.is_early(), batch.round.take());
         let import = batch.import;
         let ids = batch.ids;
         let vendor_now = self.vendor_now(self.export(export).application, now);
@@ -504,6 +504,7 @@ impl Engine {
             let haunted = batch.haunted.contains(&row.slot);
             // What is not sent again in parts was sent once: who of it is on the list is not known.
             let undone = search.is_some() && matches!(&*ending, Ending::NotDone);
+            let queued_at = if early { super::ahead::waits_since(now, row.since) } else { now.mono };
             let ending = if haunted || undone { &Ending::Unknown } else { &*ending };
             match ending {
                 Ending::Applied { at, .. } if imports => self.note_sent(export, row.slot, *at, false),
@@ -512,7 +513,7 @@ impl Engine {
             }
             match ending {
                 // It was not on the staging list, and is on the target still.
-                Ending::Applied { .. } if !staged => self.send_again(now, export, row, None),
+                Ending::Applied { .. } if !staged => self.send_again(export, row, None, queued_at),
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(now, export, row);
@@ -521,7 +522,7 @@ impl Engine {
                 Ending::Applied { .. } if batch.cannot_add > 0 && self.suppressed_at(export, row.slot).is_some() => {
                     unexplained = unexplained.saturating_sub(1);
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(now, export, row, sent);
+                    self.send_again(export, row, sent, queued_at);
                 }
                 Ending::Applied { at, .. } => {
                     let was = self.export(export).members.contact(row.slot).known;
@@ -553,11 +554,11 @@ impl Engine {
                         self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
                     }
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(now, export, row, sent);
+                    self.send_again(export, row, sent, queued_at);
                 }
                 Ending::NotDone => {
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(now, export, row, sent);
+                    self.send_again(export, row, sent, queued_at);
                 }
             }
         }
@@ -603,7 +604,7 @@ impl Engine {
     }
 
     /// What a row carried waits again, behind or under what has come since.
-    fn send_again(&mut self, now: Now, export: ExportId, row: BatchRow, sent: Option<Row>) {
+    fn send_again(&mut self, export: ExportId, row: BatchRow, sent: Option<Row>, queued_at: Mono) {
         let owner = self.export(export).members.contact(row.slot).owner;
         self.due(export, owner);
         if let Some(mut waiting) = self.take_waiting(export, row.slot) {
@@ -624,7 +625,7 @@ impl Engine {
         if row.tokens.is_empty() && sent.is_none() {
             return;
         }
-        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, now.mono));
+        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, queued_at));
         if !row.tokens.is_empty() {
             waiting.parks_at = self.park_at(row.parks_at, export, row.slot);
         }
@@ -638,7 +639,7 @@ impl Engine {
         let waiting = self.export(export).members.contact(row.slot).waiting.as_ref();
         if waiting.is_some_and(|waiting| waiting.row.hash() != row.row_hash) {
             // Another row waits already: that one is wanted now, and its events come after these.
-            self.send_again(now, export, row, None);
+            self.send_again(export, row, None, now.mono);
             return;
         }
         let refused_by = self.refused_by(export);

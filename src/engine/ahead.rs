@@ -18,6 +18,7 @@ use crate::model::{
 use super::{
     Engine,
     activity::{Batch, Look, Stage},
+    limits::EARLY_WAITED_MAX_MS,
     rounds::Round,
 };
 
@@ -35,6 +36,12 @@ pub(super) struct Ahead {
 /// an account are read together (see `polls`) a part of one and the time until they are.
 fn reading_costs(rounds_per_second: f64, price: f64, rows: f64) -> f64 {
     price.min((2.0 * price * rows / rounds_per_second).sqrt())
+}
+
+/// When a change began to wait whose removal was sent too early: it has waited for all of its age, and is not to wait for a
+/// price once more. By the wall clock, which may be wrong: not for longer than hours.
+pub(super) fn waits_since(now: Now, since: UnixMillis) -> Mono {
+    Mono(now.mono.0.saturating_sub(now.wall.since_ms(since).min(EARLY_WAITED_MAX_MS)))
 }
 
 impl Round {

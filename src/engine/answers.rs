@@ -11,21 +11,15 @@ use crate::model::{
 use super::{
     Engine, Event,
     activity::{Ending, Look, Stage},
-    calls::{CallInFlight, Polling, Purpose, TokenState},
+    calls::{Polling, Purpose, TokenState},
     event::{CallResult, HoldReason},
     input::TokenOutcome,
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
+    refusals::RETRY_HELD_MS,
     removal::Finding,
 };
-
-/// The vendor's queue of activities: looked at again after this long.
-const QUEUE_FULL_MS: u64 = 30_000;
-/// A hold that a person has to end is tried again this often.
-const RETRY_HELD_MS: u64 = 300_000;
-/// After midnight the vendor's counter may be late.
-const AFTER_MIDNIGHT_MS: i64 = 900_000;
 
 /// A token that could not be refreshed in good time, or whose time to refresh has passed when it is read.
 const REFRESH_AGAIN_MS: i64 = 60_000;
@@ -72,7 +66,22 @@ impl Engine {
         }
         match &outcome {
             Outcome::Answered(_) => state.quota.answered(call.handed_over),
-            Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {}
+            // Whoever says what is wrong with a request has counted it.
+            Outcome::Refused(refusal) => match refusal.disposition {
+                Disposition::NotFound
+                | Disposition::Conflict
+                | Disposition::Split
+                | Disposition::Invalid
+                | Disposition::QueueFull => {
+                    state.quota.answered(call.handed_over);
+                }
+                Disposition::Throttled
+                | Disposition::QuotaExceeded
+                | Disposition::RefreshToken
+                | Disposition::HoldConnection
+                | Disposition::ServerError => {}
+            },
+            Outcome::Unknown(_) | Outcome::NotSent(_) => {}
         }
         let (result, failed) = match &outcome {
             Outcome::Answered(_) => (CallResult::Ok, false),
@@ -102,6 +111,7 @@ impl Engine {
         if let Outcome::Refused(refusal) = &outcome {
             self.on_refused(now, &call, refusal);
         }
+        self.probe_again(now, &call, &outcome);
         match call.purpose {
             Purpose::Post(number) => self.on_posted(now, number, outcome),
             Purpose::PollOne(number) => self.on_polled_one(now, call.connection, number, outcome),
@@ -150,7 +160,7 @@ impl Engine {
         }
     }
 
-    fn export_of(&self, purpose: &Purpose) -> Option<ExportId> {
+    pub(super) fn export_of(&self, purpose: &Purpose) -> Option<ExportId> {
         match purpose {
             Purpose::Post(number)
             | Purpose::PollOne(number)
@@ -168,106 +178,6 @@ impl Engine {
             | Purpose::FindList(export)
             | Purpose::CreateList(export)
             | Purpose::ReadExisting(export) => Some(*export),
-        }
-    }
-
-    /// Waits before a connection's next call, longer with each failure.
-    fn back_off(&mut self, now: Now, connection: ConnectionId) {
-        let jitter = self.rng.u64(0..500);
-        let state = self.connection_mut(connection);
-        state.failures = state.failures.saturating_add(1);
-        let wait = (500_u64 << state.failures.min(7)).min(60_000) + jitter;
-        let until = now.mono.plus_ms(wait);
-        state.held = Some((HoldReason::ApiUnreachable, until));
-        self.wake_at(until);
-    }
-
-    /// What a refusal means beyond the call itself.
-    fn on_refused(&mut self, now: Now, call: &CallInFlight, refusal: &Refusal) {
-        let retry_ms = refusal.retry_after_ms.unwrap_or(0).min(3_600_000);
-        match refusal.disposition {
-            Disposition::Throttled => {
-                let until = now.mono.plus_ms(retry_ms.max(1_000));
-                self.application_mut(call.application).pacer.pause(until);
-                self.wake_at(until);
-            }
-            Disposition::QuotaExceeded => {
-                let state = self.application_mut(call.application);
-                let since_midnight =
-                    state.quota.vendor_time(now.mono).map_or(i64::MAX, |(earliest, _)| earliest.0 - earliest.day().start().0);
-                let opens = state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(3_600_000));
-                state.quota.exhaust(now.mono);
-                // Just after midnight the counter may be late: the day's age doubles from one try to the next. Later a
-                // hold is probed hourly, at the price of one call.
-                let until = if since_midnight < AFTER_MIDNIGHT_MS {
-                    now.mono.plus_ms(since_midnight.unsigned_abs().max(15_000))
-                } else {
-                    opens.min(now.mono.plus_ms(3_600_000))
-                };
-                state.held = Some((HoldReason::QuotaSpentByOthers, until));
-                self.wake_at(until);
-            }
-            Disposition::QueueFull => {
-                let until = now.mono.plus_ms(retry_ms.max(QUEUE_FULL_MS));
-                if let Some(export) = self.export_of(&call.purpose) {
-                    self.export_mut(export).held = Some((HoldReason::ActivityQueueFull, until));
-                }
-                self.wake_at(until);
-            }
-            Disposition::RefreshToken => {
-                let state = self.connection_mut(call.connection);
-                if call.handed_over >= state.token_at && matches!(state.token, TokenState::Valid { .. } | TokenState::Due { .. })
-                {
-                    state.token = TokenState::Rejected;
-                    state.rejections += 1;
-                    // A fresh token that is rejected again: the next one will hardly be better at once.
-                    if state.rejections > 1 {
-                        self.back_off(now, call.connection);
-                    }
-                }
-            }
-            Disposition::HoldConnection => {
-                let until = now.mono.plus_ms(RETRY_HELD_MS);
-                self.connection_mut(call.connection).held = Some((HoldReason::Forbidden, until));
-                self.wake_at(until);
-            }
-            Disposition::Invalid | Disposition::NotFound => {
-                let until = now.mono.plus_ms(RETRY_HELD_MS);
-                let reason = if refusal.disposition == Disposition::NotFound {
-                    HoldReason::ListMissing
-                } else {
-                    HoldReason::RequestRejected
-                };
-                match call.purpose {
-                    // It is sent another way.
-                    Purpose::Post(number) if self.tries_both(number) => return,
-                    // What they are for goes on without what was asked for.
-                    Purpose::Pool(..) | Purpose::Check(_) => return,
-                    Purpose::Post(_)
-                    | Purpose::Scan(_)
-                    | Purpose::LookUp(..)
-                    | Purpose::LookUpErased(..)
-                    | Purpose::FindList(_)
-                    | Purpose::CreateList(_)
-                    | Purpose::ReadExisting(_) => {
-                        if let Some(export) = self.export_of(&call.purpose) {
-                            self.export_mut(export).held = Some((reason, until));
-                        }
-                    }
-                    Purpose::PollOne(_) if refusal.disposition == Disposition::NotFound => {}
-                    Purpose::PollOne(_)
-                    | Purpose::PollAll(..)
-                    | Purpose::Look(_)
-                    | Purpose::Clear(_)
-                    | Purpose::Suppressed(_)
-                    | Purpose::LookUpSuppressed(..)
-                    | Purpose::CountContacts(_) => {
-                        self.back_off(now, call.connection);
-                    }
-                }
-                self.wake_at(until);
-            }
-            Disposition::Conflict | Disposition::Split | Disposition::ServerError => {}
         }
     }
 

@@ -127,6 +127,15 @@ pub(super) struct Permit {
     pub(super) charge: Charge,
 }
 
+/// What a permit is for.
+#[derive(Debug, Clone, Copy)]
+enum Charged {
+    /// A request to the token endpoint.
+    Token,
+    /// A call that leaves so many of a day's calls to others.
+    Call { lane_calls: u32 },
+}
+
 impl Engine {
     /// Ends holds whose time is over.
     pub(super) fn expire(&mut self, now: Now) {
@@ -333,7 +342,7 @@ impl Engine {
             if held || now.mono < self.first_call_at || !self.leased(now) {
                 return;
             }
-            permit = self.take_permit(now, application, 0);
+            permit = self.take_permit(now, application, Charged::Token);
             if permit.is_none() {
                 return;
             }
@@ -371,10 +380,10 @@ impl Engine {
         if self.applications[usize::from(application.0)].held.is_some() || !self.leased(now) {
             return None;
         }
-        self.take_permit(now, application, lane_calls)
+        self.take_permit(now, application, Charged::Call { lane_calls })
     }
 
-    fn take_permit(&mut self, now: Now, application: ApplicationId, lane_calls: u32) -> Option<Permit> {
+    fn take_permit(&mut self, now: Now, application: ApplicationId, what: Charged) -> Option<Permit> {
         let deadline_ms = self.catalog.timing.request_deadline_ms;
         let state = self.application_mut(application);
         let slot = match state.pacer.take(now.mono) {
@@ -386,14 +395,22 @@ impl Engine {
                 return None;
             }
         };
-        let lane_calls = state.quota.lane(now.mono, lane_calls);
-        match state.quota.charge(now, deadline_ms, lane_calls) {
+        let (charge, lane_calls) = match what {
+            Charged::Token => (state.quota.charge_token(now, deadline_ms), 0),
+            Charged::Call { lane_calls } => {
+                let lane_calls = state.quota.lane(now.mono, lane_calls);
+                (state.quota.charge(now, deadline_ms, lane_calls), lane_calls)
+            }
+        };
+        match charge {
             Ok(charge) => Some(Permit { slot, charge }),
             Err(reason) => {
                 state.pacer.unused(slot);
                 match reason {
                     NoCall::NotReserved => self.journal.urgent = true,
                     NoCall::ClockUnknown => {}
+                    // The probe that is under way tells.
+                    NoCall::Spent if state.quota.is_denied() => {}
                     NoCall::Spent => {
                         let until = state.quota.opens_at(now.mono).unwrap_or(now.mono.plus_ms(60_000));
                         let until = until.max(now.mono.plus_ms(1_000));

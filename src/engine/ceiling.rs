@@ -6,7 +6,7 @@ use crate::model::{
     time::{Now, UnixMillis},
 };
 
-use super::{Engine, planner::Group, rounds::Round};
+use super::{Engine, hourly::HourlyRows, planner::Group, rounds::Round};
 
 impl Engine {
     /// Rows that the hourly ceiling still allows at `at`.
@@ -40,21 +40,29 @@ impl Engine {
         hour_now.plus_ms(i64::try_from(takes_ms).unwrap_or(0))
     }
 
-    /// Whether a round that comes to its removal before that was counted on may have it: always, once that time is there.
+    /// Whether the hour has room for a batch. What was counted has its place: a round that comes to its removal earlier than
+    /// it was counted on may have to wait until then, and what could not be sent for an hour needs a new place.
     pub(super) fn hour_has_room(&mut self, now: Now, number: u64) -> bool {
         let Some(batch) = self.batches.get(&number) else { return false };
         let (export, counted_at, rows) = (batch.export, batch.counted_at, batch.rows.len() as u64);
         let Some(max) = self.catalog.export(export).profiles_per_hour_max else { return true };
         let hour_now = self.hour_now(self.export(export).application, now);
-        if batch.stages() || counted_at <= hour_now {
+        let forgotten = HourlyRows::is_forgotten(counted_at, hour_now);
+        if batch.stages() || batch.is_at(RoundStep::Empty) || (counted_at <= hour_now && !forgotten) {
             return true;
         }
         let hourly = &mut self.export_mut(export).hourly;
-        hourly.give_back(counted_at, rows);
-        let fits = hourly.room(hour_now, max) >= rows;
-        hourly.add(hour_now, counted_at, rows);
+        if !forgotten {
+            hourly.give_back(counted_at, rows);
+        }
+        // More than the hour may hold at all needs an empty one.
+        let fits = hourly.room(hour_now, max) >= rows.min(max);
+        let waits_ms = if forgotten { hourly.fits_in_ms(hour_now, rows, max).max(1) } else { counted_at.since_ms(hour_now) };
+        if !forgotten {
+            hourly.add(hour_now, counted_at, rows);
+        }
         if !fits {
-            self.wake_at(now.mono.plus_ms(counted_at.since_ms(hour_now)));
+            self.wake_at(now.mono.plus_ms(waits_ms));
         }
         fits
     }
@@ -70,9 +78,9 @@ impl Engine {
             Some(Round { step: RoundStep::Empty, .. }) => return,
             Some(_) | None => hour_now,
         };
-        self.export_mut(export).hourly.count_again(before, hour_now, at, rows);
+        let counted_at = self.export_mut(export).hourly.count_again(before, hour_now, at, rows);
         if let Some(batch) = self.batches.get_mut(&number) {
-            batch.counted_at = at;
+            batch.counted_at = counted_at;
         }
     }
 

@@ -58,8 +58,8 @@ impl HourlyRows {
         }
     }
 
-    /// Rows are sent at `at`: now, or later.
-    pub(super) fn add(&mut self, now: UnixMillis, at: UnixMillis, rows: u64) {
+    /// Rows are sent at `at`: now, or later. When they count from.
+    pub(super) fn add(&mut self, now: UnixMillis, at: UnixMillis, rows: u64) -> UnixMillis {
         self.roll(now);
         // The vendor's clock may show a little less than ours did before it was read.
         self.seen = self.seen.max(step_of(now));
@@ -70,21 +70,37 @@ impl HourlyRows {
             Some(_) | None => self.by_step.insert(place, (step, rows)),
         }
         self.sum += rows;
+        UnixMillis(step * STEP_MS)
     }
 
-    /// Rows that were counted at `at` surely never reached the vendor.
+    /// Rows that were counted at `at` surely never reached the vendor; what is outside the window by now is forgotten already.
     pub(super) fn give_back(&mut self, at: UnixMillis, rows: u64) {
-        let first = step_of(at);
-        if let Some((_, counted)) = self.by_step.iter_mut().find(|(step, counted)| *step >= first && *counted >= rows) {
-            *counted -= rows;
-            self.sum -= rows;
+        let step = step_of(at);
+        if step <= self.seen - WINDOW {
+            return;
+        }
+        // What was restored counts as of its minute's last step.
+        let restored = step.div_euclid(STEPS_OF_MINUTE) * STEPS_OF_MINUTE + STEPS_OF_MINUTE - 1;
+        for counted_at in [step, restored] {
+            if let Ok(place) = self.by_step.binary_search_by_key(&counted_at, |(at, _)| *at)
+                && let Some((_, counted)) = self.by_step.get_mut(place).filter(|(_, counted)| *counted >= rows)
+            {
+                *counted -= rows;
+                self.sum -= rows;
+                return;
+            }
         }
     }
 
-    /// Rows that were counted at `before` are sent at `at` instead.
-    pub(super) fn count_again(&mut self, before: UnixMillis, now: UnixMillis, at: UnixMillis, rows: u64) {
+    /// Rows that were counted at `before` are sent at `at` instead; when they count from.
+    pub(super) fn count_again(&mut self, before: UnixMillis, now: UnixMillis, at: UnixMillis, rows: u64) -> UnixMillis {
         self.give_back(before, rows);
-        self.add(now, at, rows);
+        self.add(now, at, rows)
+    }
+
+    /// Whether what was counted at `at` is outside the window.
+    pub(super) const fn is_forgotten(at: UnixMillis, now: UnixMillis) -> bool {
+        step_of(at) <= step_of(now) - WINDOW
     }
 
     /// Rows of the 60 minutes that end with this step.
@@ -154,6 +170,17 @@ mod tests {
         assert_eq!(rows.rows(after_s(6)), 500);
         rows.give_back(after_s(9), 300);
         assert_eq!(rows.rows(after_s(9)), 500, "nothing of then is counted");
+    }
+
+    #[test]
+    fn what_is_forgotten_takes_nothing_from_what_was_sent_since() {
+        let mut rows = HourlyRows::default();
+        let (one, two) = (rows.add(after_s(0), after_s(0), 400), rows.add(after_s(1), after_s(1), 300));
+        assert!(HourlyRows::is_forgotten(two, after_s(3_700)));
+        rows.count_again(one, after_s(3_700), after_s(3_700), 400);
+        rows.count_again(two, after_s(3_701), after_s(3_701), 300);
+        rows.give_back(one, 400);
+        assert_eq!(rows.rows(after_s(3_702)), 700);
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod planner;
 mod polls;
 mod price;
 mod quota;
+mod refusals;
 mod removal;
 mod removed;
 mod rounds;

@@ -228,7 +228,9 @@ impl Engine {
     /// Whether the day's calls that nothing else has been promised are enough for a group.
     fn affords(&self, now: Now, group: Group) -> bool {
         let key = &self.applications[usize::from(self.export(group.export).application.0)];
-        let own = u32::try_from(whole(self.calls_of(now, group))).unwrap_or(u32::MAX).saturating_sub(1);
+        // Look-ups go as far as the day's calls do, and on with the next day's.
+        let calls = if self.begins_with_look_ups(now, group) { 1.0 } else { self.calls_of(now, group) };
+        let own = u32::try_from(whole(calls)).unwrap_or(u32::MAX).saturating_sub(1);
         let others = own.saturating_add(key.unsent + key.owed + key.promised);
         // Before a term's first answer the lanes are open, and all that its ledger leaves might be begun more than once.
         let counted = key.quota.knows_clock() || key.quota.has_counted(now, others);
@@ -429,6 +431,10 @@ impl Engine {
         let promised = if state.promised > 0 { 0 } else { key.promised };
         let needed = unsent + key.owed + promised;
         let lane = key.quota.lane(now.mono, LANE_CALLS);
+        // One batch may try whether the vendor still says that the day is spent. What it says is told of the key.
+        if key.quota.is_denied() && !(key.quota.may_probe() && key.unsent == 0) {
+            return false;
+        }
         if !key.quota.has_left(now, lane.saturating_add(needed)) {
             let until = key.quota.more_at(now.mono).max(now.mono.plus_ms(1_000));
             let spent = needed == 0 || !key.quota.has_left(now, lane);

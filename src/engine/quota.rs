@@ -38,6 +38,16 @@ pub struct Charge {
     both: bool,
     /// It is the one call that reads the vendor's clock.
     first: bool,
+    /// It tries whether the vendor still says that the day is spent.
+    probe: bool,
+}
+
+impl Charge {
+    /// Whether the call tries if the vendor still says that the day is spent.
+    #[must_use]
+    pub const fn is_probe(&self) -> bool {
+        self.probe
+    }
 }
 
 /// The ledger of one API key.
@@ -171,7 +181,19 @@ impl Quota {
         }
         let kept = if self.reading.is_some() { lane_calls.saturating_add(self.clock_calls(now.mono)) } else { 0 };
         let counted = |limit| self.used.saturating_add(kept) < limit || self.is_over(now);
-        self.limit.is_none_or(|limit| self.exhausted_at.is_none() && counted(limit))
+        self.limit.is_none_or(|limit| (self.exhausted_at.is_none() || self.probe) && counted(limit))
+    }
+
+    /// Whether the vendor says that the day is spent, though we counted less: until a probe tells otherwise, or midnight.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.exhausted_at.is_some() && self.limit.is_none_or(|limit| self.used < limit)
+    }
+
+    /// Whether the next call may try if it still says so.
+    #[must_use]
+    pub const fn may_probe(&self) -> bool {
+        self.probe
     }
 
     /// Whether more than so many calls are left, as far as was counted: also before the vendor's clock is known.
@@ -185,13 +207,27 @@ impl Quota {
         self.reading.is_none() && now.wall.plus_ms(-WALL_SKEW_MS).day() > self.day
     }
 
+    /// Charges a request to the token endpoint. It is none of those that the vendor counts, as far as is known: one may go
+    /// while the vendor says that the day is spent, and whatever comes of it is no word on that.
+    ///
+    /// # Errors
+    /// [`NoCall`].
+    pub fn charge_token(&mut self, now: Now, deadline_ms: u64) -> Result<Charge, NoCall> {
+        // What was said of a day that is over is forgotten with it.
+        self.roll(now.mono);
+        let (denied, probe) = (self.exhausted_at.take(), std::mem::take(&mut self.probe));
+        let charge = self.charge(now, deadline_ms, 0);
+        (self.exhausted_at, self.probe) = (denied, probe);
+        charge
+    }
+
     /// Charges one call that leaves within the lease and arrives within `deadline_ms` after that, if `lane_calls` would
     /// still be left after it.
     ///
     /// # Errors
     /// [`NoCall`].
     pub fn charge(&mut self, now: Now, deadline_ms: u64, lane_calls: u32) -> Result<Charge, NoCall> {
-        let Some(limit) = self.limit else { return Ok(Charge { day: self.day, both: false, first: false }) };
+        let Some(limit) = self.limit else { return Ok(Charge { day: self.day, both: false, first: false, probe: false }) };
         self.roll(now.mono);
         if planted(Bug::MidnightByOurClock) && now.wall.day() > self.day {
             (self.day, self.used, self.used_next) = (now.wall.day(), 0, 0);
@@ -219,13 +255,13 @@ impl Quota {
             self.wants_next = true;
             return Err(NoCall::NotReserved);
         }
-        self.probe = false;
+        let probe = self.exhausted_at.is_some() && std::mem::take(&mut self.probe);
         self.used += 1;
         if both {
             self.used_next += 1;
         }
         self.first_call_out = self.reading.is_none();
-        Ok(Charge { day: self.day, both, first: self.first_call_out })
+        Ok(Charge { day: self.day, both, first: self.first_call_out, probe })
     }
 
     /// A charged call surely never reached the vendor: it is given back to the days that it was charged to, as far as

@@ -14,6 +14,7 @@ use super::{
     Engine, Event,
     limits::{PAGE_CONTACTS, REMOVAL_IDS_MAX},
     membership::{ContactSlot, Known},
+    planner::Group,
     planted::{Bug, planted},
 };
 
@@ -149,6 +150,16 @@ impl Engine {
             return false;
         }
         let ways = self.ways(now, export, false, contacts);
+        ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
+    }
+
+    /// Whether the removals of a group would be looked up one by one, which needs no call of a later one.
+    pub(super) fn begins_with_look_ups(&self, now: Now, group: Group) -> bool {
+        let contacts = self.export(group.export).removals.unfound.live as u64;
+        if group.operation != Operation::Remove || contacts == 0 {
+            return false;
+        }
+        let ways = self.ways(now, group.export, self.stages(now, group.export), contacts);
         ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
     }
 
