@@ -167,7 +167,16 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::reading_costs;
+    use super::{reading_costs, waits_since};
+    use crate::model::time::{Mono, Now, UnixMillis};
+
+    #[test]
+    fn what_was_sent_too_early_has_waited_for_its_age() {
+        let now = Now { mono: Mono(90_000_000), wall: UnixMillis(1_795_478_400_000) };
+        assert_eq!(waits_since(now, now.wall.plus_ms(-2_500_000)), Mono(87_500_000));
+        let wrong = waits_since(now, UnixMillis(0));
+        assert_eq!(wrong, Mono(90_000_000 - 21_600_000), "a clock that was wrong makes nobody wait for years");
+    }
 
     #[test]
     fn reading_costs_a_call_or_a_part_of_one() {

@@ -16,9 +16,14 @@ use crate::model::{
 use super::{
     Engine, Event,
     calls::Purpose,
-    limits::{LANE_CALLS, count},
+    limits::{ERASED_WAITS_MAX_MS, LANE_CALLS, count},
     membership::{Contact, ContactSlot, Known},
 };
+
+/// When a contact that is to be deleted is looked up: once it has waited for what a call is worth, or for hours.
+fn look_up_erased_at(since: Mono, price_waiting_s: f64) -> Mono {
+    since.plus_ms(whole(price_waiting_s * 1_000.0).min(ERASED_WAITS_MAX_MS))
+}
 
 impl Engine {
     /// Whether the profile that carries what was applied of a contact was erased.
@@ -77,10 +82,9 @@ impl Engine {
         }
         let Some(oldest) = state.removals.erased.oldest() else { return };
         let (connection, application) = (state.connection, state.application);
-        let price_ms = whole(self.applications[usize::from(application.0)].price.waiting_seconds * 1_000.0);
-        let due = oldest.plus_ms(price_ms);
+        let due = look_up_erased_at(oldest, self.applications[usize::from(application.0)].price.waiting_seconds);
         if due > now.mono {
-            self.wake_at(due);
+            self.wake_for_price(now, due);
             return;
         }
         let state = self.export_mut(export);
@@ -173,5 +177,17 @@ impl Engine {
             self.decide_everywhere(now, connection, address);
         }
         self.connection_due(connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::look_up_erased_at;
+    use crate::model::time::Mono;
+
+    #[test]
+    fn who_was_erased_waits_for_a_price_and_for_hours_at_most() {
+        let due_s = |price_s| (look_up_erased_at(Mono(1_000), price_s).0 - 1_000) / 1_000;
+        assert_eq!([0.0, 600.0, 370_000.0].map(due_s), [0, 600, 21_600]);
     }
 }

@@ -66,6 +66,8 @@ pub const CONFIRM_CALLS: u64 = 20;
 pub const CONFIRM_MAX_MS: u64 = 1_140_000;
 /// and those of an account where little changes.
 pub const CONFIRM_SMALL_MAX_MS: u64 = 1_700_000;
+/// A contact that is to be deleted waits no longer than this for its look-up, whatever a call is worth.
+pub const ERASED_WAITS_MAX_MS: u64 = 21_600_000;
 /// The longest that the changes of a round whose removal was sent too early count as having waited.
 pub const EARLY_WAITED_MAX_MS: u64 = 21_600_000;
 /// Activities that should end within so much time of one another are read together,

@@ -253,7 +253,7 @@ impl Engine {
     }
 
     /// The price may fall before then, if nothing else happens.
-    fn wake_for_price(&mut self, now: Now, until: Mono) {
+    pub(super) fn wake_for_price(&mut self, now: Now, until: Mono) {
         self.wake_at(until.min(now.mono.plus_ms(PRICE_AGAIN_MS)));
     }
 

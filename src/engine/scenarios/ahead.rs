@@ -108,6 +108,8 @@ fn a_removal_of_the_second_in_which_its_import_ended_settles_nobody() {
     assert!(stage.condemned(), "nobody knows who is on the list");
     assert!(!stage.engine.is_quiet());
     assert!(stage.engine.exports[0].rounds.was_early(), "the next removal waits until its import was read");
+    let oldest = stage.engine.exports[0].removals.unfound.oldest().expect("they wait again");
+    assert!(stage.now.mono.since_ms(oldest) > 20_000, "and have not begun to wait anew");
 }
 
 #[test]

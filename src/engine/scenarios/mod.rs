@@ -17,6 +17,7 @@ mod moving;
 mod order;
 mod parking;
 mod pressure;
+mod probes;
 mod refusals;
 mod removals;
 mod removed;
