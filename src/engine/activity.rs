@@ -477,9 +477,9 @@ impl Engine {
         }
         self.round_ended(now, &batch, &ending);
         self.adds_end(now, &batch, matches!(&*ending, Ending::NotDone));
-        let (early, round) = (batch.is_early(), batch.round.take());
-        let import = batch.import;
-        let ids = batch.ids;
+        let aged: Vec<_> = batch.rows.iter().filter(|_| batch.is_early()).map(|row| (row.slot, row.since)).collect();
+        let round = batch.round.take();
+        let (import, ids) = (batch.import, batch.ids);
         let vendor_now = self.vendor_now(self.export(export).application, now);
         let (mut adds, mut updates, mut removals, mut erased) = (0, 0, 0, 0);
         let mut freshness_ms = Vec::new();
@@ -504,7 +504,6 @@ impl Engine {
             let haunted = batch.haunted.contains(&row.slot);
             // What is not sent again in parts was sent once: who of it is on the list is not known.
             let undone = search.is_some() && matches!(&*ending, Ending::NotDone);
-            let queued_at = if early { super::ahead::waits_since(now, row.since) } else { now.mono };
             let ending = if haunted || undone { &Ending::Unknown } else { &*ending };
             match ending {
                 Ending::Applied { at, .. } if imports => self.note_sent(export, row.slot, *at, false),
@@ -513,7 +512,7 @@ impl Engine {
             }
             match ending {
                 // It was not on the staging list, and is on the target still.
-                Ending::Applied { .. } if !staged => self.send_again(export, row, None, queued_at),
+                Ending::Applied { .. } if !staged => self.send_again(now, export, row, None),
                 Ending::Applied { refused, .. } if refused.binary_search(&count(index)).is_ok() => {
                     refused_rows += 1;
                     self.refuse_row(now, export, row);
@@ -522,7 +521,7 @@ impl Engine {
                 Ending::Applied { .. } if batch.cannot_add > 0 && self.suppressed_at(export, row.slot).is_some() => {
                     unexplained = unexplained.saturating_sub(1);
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(export, row, sent, queued_at);
+                    self.send_again(now, export, row, sent);
                 }
                 Ending::Applied { at, .. } => {
                     let was = self.export(export).members.contact(row.slot).known;
@@ -554,11 +553,11 @@ impl Engine {
                         self.export_mut(export).members.set_known(row.slot, Known::Unknown { since: vendor_now });
                     }
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(export, row, sent, queued_at);
+                    self.send_again(now, export, row, sent);
                 }
                 Ending::NotDone => {
                     let sent = import.as_ref().and_then(|import| import.rows.get(index)).map(|(_, row)| row.clone());
-                    self.send_again(export, row, sent, queued_at);
+                    self.send_again(now, export, row, sent);
                 }
             }
         }
@@ -569,6 +568,7 @@ impl Engine {
             self.unfence(now, batch.connection, export, slot);
             self.decide(now, export, slot);
         }
+        self.keep_ages(now, export, aged);
         for slot in unstaged {
             self.leave_unstaged(export, slot);
         }
@@ -604,7 +604,7 @@ impl Engine {
     }
 
     /// What a row carried waits again, behind or under what has come since.
-    fn send_again(&mut self, export: ExportId, row: BatchRow, sent: Option<Row>, queued_at: Mono) {
+    fn send_again(&mut self, now: Now, export: ExportId, row: BatchRow, sent: Option<Row>) {
         let owner = self.export(export).members.contact(row.slot).owner;
         self.due(export, owner);
         if let Some(mut waiting) = self.take_waiting(export, row.slot) {
@@ -625,7 +625,7 @@ impl Engine {
         if row.tokens.is_empty() && sent.is_none() {
             return;
         }
-        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, queued_at));
+        let mut waiting = Box::new(Waiting::new(sent.unwrap_or_default(), row.since, now.mono));
         if !row.tokens.is_empty() {
             waiting.parks_at = self.park_at(row.parks_at, export, row.slot);
         }
@@ -639,7 +639,7 @@ impl Engine {
         let waiting = self.export(export).members.contact(row.slot).waiting.as_ref();
         if waiting.is_some_and(|waiting| waiting.row.hash() != row.row_hash) {
             // Another row waits already: that one is wanted now, and its events come after these.
-            self.send_again(export, row, None, now.mono);
+            self.send_again(now, export, row, None);
             return;
         }
         let refused_by = self.refused_by(export);

@@ -19,6 +19,7 @@ use super::{
     Engine,
     activity::{Batch, Look, Stage},
     limits::EARLY_WAITED_MAX_MS,
+    membership::ContactSlot,
     rounds::Round,
 };
 
@@ -38,9 +39,8 @@ fn reading_costs(rounds_per_second: f64, price: f64, rows: f64) -> f64 {
     price.min((2.0 * price * rows / rounds_per_second).sqrt())
 }
 
-/// When a change began to wait whose removal was sent too early: it has waited for all of its age, and is not to wait for a
-/// price once more. By the wall clock, which may be wrong: not for longer than hours.
-pub(super) fn waits_since(now: Now, since: UnixMillis) -> Mono {
+/// When a change of that age began to wait. By the wall clock, which may be wrong: not more than hours ago.
+fn waits_since(now: Now, since: UnixMillis) -> Mono {
     Mono(now.mono.0.saturating_sub(now.wall.since_ms(since).min(EARLY_WAITED_MAX_MS)))
 }
 
@@ -130,6 +130,16 @@ impl Engine {
         let round = self.batches.get_mut(&number).and_then(|batch| batch.round.as_mut());
         if let Some(ahead) = round.and_then(|round| round.ahead.as_mut()) {
             ahead.over = Some(Box::new(activity.clone()));
+        }
+    }
+
+    /// Changes whose removal was sent too early have waited for all of their age, and need not wait for a price once more.
+    pub(super) fn keep_ages(&mut self, now: Now, export: ExportId, changes: Vec<(ContactSlot, UnixMillis)>) {
+        for (slot, since) in changes {
+            if let Some(mut waiting) = self.take_waiting(export, slot) {
+                waiting.queued_at = waiting.queued_at.min(waits_since(now, since));
+                self.put_waiting(export, slot, waiting);
+            }
         }
     }
 
