@@ -44,7 +44,8 @@ pub struct Report {
     pub confirmation_seconds: MeanMax,
     /// Rows of one list in any hour.
     pub profiles_in_an_hour_max: u64,
-    /// Whether the backlog towards the end is no larger than about half time and nothing was held but by the hourly ceiling.
+    /// Whether the backlog towards the end is no larger than about half time and nothing was held but by the hourly ceiling,
+    /// or for the last minutes of a day.
     pub fits: bool,
     /// Why something was held, in the words of metrics.
     pub held: Vec<&'static str>,

@@ -42,6 +42,8 @@ const COMMIT_MS: u64 = 100;
 const READ_EVERY_MS: u64 = 200;
 /// Records of one hand-over.
 const RECORDS_MAX: usize = 20_000;
+/// A day whose calls are spent so long before its end had too few.
+const SPENT_EARLY_MS: u64 = 600_000;
 /// So few changes that wait are no backlog.
 const BACKLOG_MIN: u64 = 100;
 /// The monotonic clock when the run begins.
@@ -385,9 +387,13 @@ impl Run {
     }
 
     fn note(&mut self, event: &Event) {
-        if let Event::Held { reason, .. } = event {
+        if let Event::Held { reason, until, .. } = event {
             self.held.insert(reason.as_str());
-            self.held_others |= !matches!(reason, HoldReason::ProfilesPerHour | HoldReason::SuppressionUnread);
+            // All of a day's calls are to be spent, and nobody foresees the last of them to the minute.
+            let day_ends =
+                *reason == HoldReason::QuotaSpent && until.is_some_and(|at| at.since_ms(self.wall()) <= SPENT_EARLY_MS);
+            let usual = matches!(reason, HoldReason::ProfilesPerHour | HoldReason::SuppressionUnread);
+            self.held_others |= !usual && !day_ends;
         }
         let Event::Applied { export, adds, updates, removals, at, vendor_ms, freshness_ms } = event else { return };
         let operation = if *removals > 0 { Operation::Remove } else { Operation::Import };
