@@ -17,7 +17,7 @@ use super::{
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
-    refusals::RETRY_HELD_MS,
+    refusals::{RETRY_HELD_MS, was_counted},
     removal::Finding,
 };
 
@@ -66,22 +66,8 @@ impl Engine {
         }
         match &outcome {
             Outcome::Answered(_) => state.quota.answered(call.handed_over),
-            // Whoever says what is wrong with a request has counted it.
-            Outcome::Refused(refusal) => match refusal.disposition {
-                Disposition::NotFound
-                | Disposition::Conflict
-                | Disposition::Split
-                | Disposition::Invalid
-                | Disposition::QueueFull => {
-                    state.quota.answered(call.handed_over);
-                }
-                Disposition::Throttled
-                | Disposition::QuotaExceeded
-                | Disposition::RefreshToken
-                | Disposition::HoldConnection
-                | Disposition::ServerError => {}
-            },
-            Outcome::Unknown(_) | Outcome::NotSent(_) => {}
+            Outcome::Refused(refusal) if was_counted(refusal.disposition) => state.quota.answered(call.handed_over),
+            Outcome::Refused(_) | Outcome::Unknown(_) | Outcome::NotSent(_) => {}
         }
         let (result, failed) = match &outcome {
             Outcome::Answered(_) => (CallResult::Ok, false),

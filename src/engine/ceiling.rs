@@ -52,15 +52,16 @@ impl Engine {
             return true;
         }
         let hourly = &mut self.export_mut(export).hourly;
-        if !forgotten {
-            hourly.give_back(counted_at, rows);
-        }
         // More than the hour may hold at all needs an empty one.
-        let fits = hourly.room(hour_now, max) >= rows.min(max);
-        let waits_ms = if forgotten { hourly.fits_in_ms(hour_now, rows, max).max(1) } else { counted_at.since_ms(hour_now) };
-        if !forgotten {
+        let rows_min = rows.min(max);
+        let (fits, waits_ms) = if forgotten {
+            (hourly.room(hour_now, max) >= rows_min, hourly.fits_in_ms(hour_now, rows, max).max(1))
+        } else {
+            hourly.give_back(counted_at, rows);
+            let fits = hourly.room(hour_now, max) >= rows_min;
             hourly.add(hour_now, counted_at, rows);
-        }
+            (fits, counted_at.since_ms(hour_now))
+        };
         if !fits {
             self.wake_at(now.mono.plus_ms(waits_ms));
         }

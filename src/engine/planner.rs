@@ -228,8 +228,10 @@ impl Engine {
     /// Whether the day's calls that nothing else has been promised are enough for a group.
     fn affords(&self, now: Now, group: Group) -> bool {
         let key = &self.applications[usize::from(self.export(group.export).application.0)];
-        // Look-ups go as far as the day's calls do, and on with the next day's.
-        let calls = if self.begins_with_look_ups(now, group) { 1.0 } else { self.calls_of(now, group) };
+        let calls = match group.operation {
+            Operation::Import => self.calls_of(now, group),
+            Operation::Remove => self.removal_calls_to_begin(now, group.export),
+        };
         let own = u32::try_from(whole(calls)).unwrap_or(u32::MAX).saturating_sub(1);
         let others = own.saturating_add(key.unsent + key.owed + key.promised);
         // Before a term's first answer the lanes are open, and all that its ledger leaves might be begun more than once.

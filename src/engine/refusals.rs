@@ -19,6 +19,20 @@ pub(super) const RETRY_HELD_MS: u64 = 300_000;
 /// After midnight the vendor's counter may be late.
 const AFTER_MIDNIGHT_MS: i64 = 900_000;
 
+/// Whether the vendor has looked at a request that it refused: whoever says what is wrong with it has counted it.
+pub(super) const fn was_counted(disposition: Disposition) -> bool {
+    match disposition {
+        Disposition::NotFound | Disposition::Conflict | Disposition::Split | Disposition::Invalid | Disposition::QueueFull => {
+            true
+        }
+        Disposition::Throttled
+        | Disposition::QuotaExceeded
+        | Disposition::RefreshToken
+        | Disposition::HoldConnection
+        | Disposition::ServerError => false,
+    }
+}
+
 impl Engine {
     /// Waits before a connection's next call, longer with each failure.
     pub(super) fn back_off(&mut self, now: Now, connection: ConnectionId) {

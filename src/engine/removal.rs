@@ -14,7 +14,6 @@ use super::{
     Engine, Event,
     limits::{PAGE_CONTACTS, REMOVAL_IDS_MAX},
     membership::{ContactSlot, Known},
-    planner::Group,
     planted::{Bug, planted},
 };
 
@@ -124,14 +123,20 @@ impl Engine {
 
     /// Calls that it takes to remove whoever of an export waits for it, in the cheapest way.
     pub(super) fn removal_calls(&self, now: Now, export: ExportId) -> f64 {
-        let state = self.export(export);
-        let found = state.removals.found.live.div_ceil(REMOVAL_IDS_MAX);
-        let contacts = state.removals.unfound.live as u64;
-        if contacts == 0 {
-            return found.max(1) as f64;
+        self.removal_calls_by(export, self.cheapest(now, export, self.stages(now, export)))
+    }
+
+    /// The same for what must be left to begin: look-ups go as far as the day's calls do, and on with the next day's.
+    pub(super) fn removal_calls_to_begin(&self, now: Now, export: ExportId) -> f64 {
+        match self.cheapest(now, export, self.stages(now, export)) {
+            Some((RemovalStrategy::LookUp, _)) => 1.0,
+            way => self.removal_calls_by(export, way),
         }
-        let ways = self.ways(now, export, self.stages(now, export), contacts);
-        ways.first().map_or(contacts, |(_, calls)| *calls) as f64 + found as f64
+    }
+
+    fn removal_calls_by(&self, export: ExportId, way: Option<(RemovalStrategy, u64)>) -> f64 {
+        let found = self.export(export).removals.found.live.div_ceil(REMOVAL_IDS_MAX);
+        way.map_or(found.max(1) as f64, |(_, calls)| calls as f64 + found as f64)
     }
 
     /// Calls that one flush of many removals of an export adds, with the poll between its two activities where there is one; `None` when each
@@ -145,22 +150,14 @@ impl Engine {
 
     /// Whether each address of an export that waits to be removed would be looked up, however long it waits for others.
     pub(super) fn looks_up_each(&self, now: Now, export: ExportId) -> bool {
-        let contacts = self.export(export).removals.unfound.live as u64;
-        if contacts == 0 || self.removal_calls_usual(now, export).is_some() {
-            return false;
-        }
-        let ways = self.ways(now, export, false, contacts);
-        ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
+        self.removal_calls_usual(now, export).is_none()
+            && matches!(self.cheapest(now, export, false), Some((RemovalStrategy::LookUp, _)))
     }
 
-    /// Whether the removals of a group would be looked up one by one, which needs no call of a later one.
-    pub(super) fn begins_with_look_ups(&self, now: Now, group: Group) -> bool {
-        let contacts = self.export(group.export).removals.unfound.live as u64;
-        if group.operation != Operation::Remove || contacts == 0 {
-            return false;
-        }
-        let ways = self.ways(now, group.export, self.stages(now, group.export), contacts);
-        ways.first().is_some_and(|(strategy, _)| *strategy == RemovalStrategy::LookUp)
+    /// The cheapest way for the removals of an export that wait without an id; `None` when there are none.
+    fn cheapest(&self, now: Now, export: ExportId, stages: bool) -> Option<(RemovalStrategy, u64)> {
+        let contacts = self.export(export).removals.unfound.live as u64;
+        if contacts == 0 { None } else { self.ways(now, export, stages, contacts).first().copied() }
     }
 
     /// Whether removals fill a staging list.

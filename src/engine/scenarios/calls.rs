@@ -15,7 +15,7 @@ use super::{START, Stage, catalog};
 
 /// Milliseconds of a day of UTC at [`START`].
 const SINCE_MIDNIGHT: i64 = START.rem_euclid(86_400_000);
-const MIDNIGHT: i64 = START - SINCE_MIDNIGHT + 86_400_000;
+pub(super) const MIDNIGHT: i64 = START - SINCE_MIDNIGHT + 86_400_000;
 
 fn with_calls_per_day(calls: u32) -> Catalog {
     let mut config = catalog();
@@ -29,7 +29,7 @@ fn refreshing() -> Catalog {
     config
 }
 
-fn held(stage: &Stage) -> Option<HoldReason> {
+pub(super) fn held(stage: &Stage) -> Option<HoldReason> {
     let view = stage.engine.snapshot(stage.now);
     view.exports[0].held.or(view.applications[0].held)
 }

@@ -5,16 +5,12 @@ use crate::model::{
     catalog::RemovalStrategy,
 };
 
-use super::super::{event::HoldReason, output::Call};
-use super::{START, Stage, catalog};
-
-/// Milliseconds from [`START`] to the next midnight of UTC.
-const MIDNIGHT: i64 = START - START.rem_euclid(86_400_000) + 86_400_000;
-
-fn held(stage: &Stage) -> Option<HoldReason> {
-    let view = stage.engine.snapshot(stage.now);
-    view.exports[0].held.or(view.applications[0].held)
-}
+use super::super::event::HoldReason;
+use super::{
+    START, Stage,
+    calls::{MIDNIGHT, held},
+    catalog,
+};
 
 /// Who is imported by the calls of the next `ms`; every import starts.
 fn imported(stage: &mut Stage, ms: u64) -> Vec<String> {
@@ -73,16 +69,12 @@ fn a_probe_is_one_call_and_holds_nothing_while_it_is_under_way() {
     assert_eq!(held(&stage), None, "nobody knows what the vendor says now");
 }
 
-fn next_probe(stage: &mut Stage, outcome: Outcome, within_ms: u64) -> Call {
-    let probe = stage.next_call_within(3_700_000);
-    stage.answer(&probe, outcome);
-    stage.next_call_within(within_ms)
-}
-
 #[test]
 fn a_probe_that_told_nothing_is_followed_by_another() {
     let mut stage = denied(START);
-    next_probe(&mut stage, Outcome::NotSent(NotSent::Unreachable), 10_000);
+    let probe = stage.next_call_within(3_700_000);
+    stage.answer(&probe, Outcome::NotSent(NotSent::Unreachable));
+    stage.next_call_within(10_000);
     let mut stage = denied(START);
     let probe = stage.next_call_within(3_700_000);
     stage.answer(&probe, Outcome::Unknown(Lost::Timeout));
