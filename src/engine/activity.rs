@@ -366,10 +366,11 @@ impl Engine {
         let took_ms = activity.created_at.map_or_else(|| now.mono.since_ms(since), |created| ended_at.since_ms(created));
         batch.vendor_ms += took_ms;
         let (name, export) = (batch.name.clone(), batch.export);
+        let account = &mut self.connections[usize::from(connection.0)];
+        account.activity_time.ended(since);
         if activity.state == ActivityState::Completed
             && let Some(created_at) = activity.created_at
         {
-            let account = &mut self.connections[usize::from(connection.0)];
             account.activity_time.learn(rows, created_at, ended_at);
             account.learned.keep_activity_time(account.activity_time.learned());
         }

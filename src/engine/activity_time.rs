@@ -4,7 +4,12 @@
 //! Each end teaches two lines of times by rows: one from the activity's creation, as if all of them ran side by side, one
 //! from the end of the activity before it. Where activities overlap, one of the two foretells their ends better.
 
-use crate::model::{time::UnixMillis, whole};
+use crate::model::{
+    time::{Mono, UnixMillis},
+    whole,
+};
+
+use super::limits::OVERDUE_HOLDS_MAX_MS;
 
 /// Before anything was learned, an activity is looked at after this long.
 const FIRST_LOOK_MS: f64 = 2_000.0;
@@ -101,6 +106,15 @@ impl Line {
     }
 }
 
+/// Why an account's activities had better be read before more is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// The vendor works on them one after the other: more of them would only wait there.
+    InTurn,
+    /// One takes longer than its rows explain, and may be waiting for others.
+    Overdue,
+}
+
 /// What was learned of one account.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ActivityTime {
@@ -109,6 +123,8 @@ pub(super) struct ActivityTime {
     /// From the end of the one before, or the creation if that is later, to its end.
     in_turn: Line,
     last_ended_at: UnixMillis,
+    /// When the answer to the request of the youngest activity that has ended was read.
+    youngest_ended: Mono,
     /// Mean of the relative error of what was expected, and how many ends have told of it.
     spread: f64,
     ends: u32,
@@ -171,13 +187,29 @@ impl ActivityTime {
         whole(self.in_turn.expected_ms(rows as f64)).saturating_sub(worked_ms)
     }
 
+    /// What an activity that was begun at `since` and last seen running at `seen_at` says of those to come. One that a
+    /// younger one has overtaken hangs by itself, and so does one that is overdue for very long.
+    pub(super) fn gate(&self, rows: u64, since: Mono, seen_at: Mono) -> Option<Gate> {
+        if self.is_serial() {
+            return Some(Gate::InTurn);
+        }
+        let age_ms = seen_at.since_ms(since);
+        let alone = since < self.youngest_ended || age_ms > OVERDUE_HOLDS_MAX_MS;
+        (!alone && self.is_overdue(rows, age_ms)).then_some(Gate::Overdue)
+    }
+
     /// Whether an activity of that age takes longer than its rows explain.
-    pub(super) fn is_overdue(&self, rows: u64, age_ms: u64) -> bool {
+    fn is_overdue(&self, rows: u64, age_ms: u64) -> bool {
         let line = self.line();
         line.weight > 0.0 && age_ms as f64 > OVERDUE * (1.0 + line.error.min(0.5)) * line.expected_ms(rows as f64) + 2_000.0
     }
 
-    /// An activity ended.
+    /// An activity that was begun at `since` has ended.
+    pub(super) fn ended(&mut self, since: Mono) {
+        self.youngest_ended = self.youngest_ended.max(since);
+    }
+
+    /// An activity took so long.
     pub(super) fn learn(&mut self, rows: u64, created_at: UnixMillis, ended_at: UnixMillis) {
         let begun_at = created_at.max(self.last_ended_at.min(ended_at));
         let overlaps = begun_at > created_at;
@@ -239,6 +271,17 @@ mod tests {
         assert!(learned(true).look_after_ms(1_000).abs_diff(21_000) < 1_000);
         assert!(!learned(false).is_serial());
         assert!(learned(false).is_overdue(1_000, 40_000) && !learned(false).is_overdue(1_000, 30_000));
+    }
+
+    #[test]
+    fn one_that_hangs_closes_its_account_only_while_it_may_wait_for_others() {
+        let mut time = learned(false);
+        let since = Mono(100_000);
+        let gate = |time: &ActivityTime, age_ms| time.gate(1_000, since, since.plus_ms(age_ms));
+        assert_eq!([30_000, 40_000, 1_000_000].map(|age_ms| gate(&time, age_ms)), [None, Some(Gate::Overdue), None]);
+        time.ended(since.plus_ms(1));
+        assert_eq!(gate(&time, 40_000), None, "a younger one has overtaken it");
+        assert_eq!(learned(true).gate(1_000, since, since), Some(Gate::InTurn));
     }
 
     #[test]

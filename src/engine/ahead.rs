@@ -71,7 +71,7 @@ impl Engine {
             return None;
         }
         let account = &self.connections[usize::from(id.0)];
-        if account.learned.removes_from_source != Some(true) || account.gated || self.drain.is_some() {
+        if account.learned.removes_from_source != Some(true) || account.gated.is_some() || self.drain.is_some() {
             return None;
         }
         let price = self.applications[usize::from(application.0)].price.waiting_seconds;

@@ -14,7 +14,7 @@ use super::{
     calls::{Polling, Purpose, TokenState},
     event::{CallResult, HoldReason},
     input::TokenOutcome,
-    limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
+    limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_INTERVAL_MAX_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
     refusals::{RETRY_HELD_MS, was_counted},
@@ -32,9 +32,10 @@ pub(super) fn is_stale(outcome: &Outcome) -> bool {
     )
 }
 
-/// How long after a look at an activity the next one is due: the older it is, the later.
+/// How long after a look at an activity the next one is due: the older it is, the later. One that hangs for hours must not
+/// cost a call a minute.
 pub(super) fn poll_interval_ms(now: Now, since: Mono) -> u64 {
-    (now.mono.since_ms(since) / 5).clamp(1_000, 60_000)
+    (now.mono.since_ms(since) / 6).clamp(1_000, POLL_INTERVAL_MAX_MS)
 }
 
 impl Engine {
@@ -93,6 +94,9 @@ impl Engine {
             let state = self.connection_mut(call.connection);
             state.failures = 0;
             state.rejections = 0;
+            if let Purpose::Post(_) = call.purpose {
+                state.queue_full = 0;
+            }
         }
         if let Outcome::Refused(refusal) = &outcome {
             self.on_refused(now, &call, refusal);

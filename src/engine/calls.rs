@@ -212,7 +212,8 @@ impl Engine {
             }
             // These two keep batches from being cut: one that was cut is counted already.
             let cut_anyway = [HoldReason::ProfilesPerHour, HoldReason::QuotaSpent];
-            if self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason)) {
+            let held = self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason));
+            if held || self.connections[usize::from(connection.0)].held.is_some() {
                 continue;
             }
             if self.takes_back_held(number) {
@@ -374,7 +375,9 @@ impl Engine {
     pub(super) fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
         let application = self.catalog.connection(id).application;
         let connection = &self.connections[usize::from(id.0)];
-        if now.mono < self.first_call_at || connection.held.is_some() || !connection.token.works(now) {
+        // A full queue is no reason not to read what becomes of what is in it.
+        let held = connection.held.is_some_and(|(reason, _)| reason != HoldReason::ActivityQueueFull);
+        if now.mono < self.first_call_at || held || !connection.token.works(now) {
             return None;
         }
         if self.applications[usize::from(application.0)].held.is_some() || !self.leased(now) {

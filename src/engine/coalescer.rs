@@ -3,7 +3,7 @@
 //! A change that overtakes another carries the other's records with it: they settle together. Two that cancel each
 //! other settle at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
@@ -40,7 +40,7 @@ pub struct Waiting {
     pub parks_at: Mono,
     /// The members whose facts they changed: their records are written when they settle.
     pub touched: SmallVec<[MemberId; 1]>,
-    /// Its place in the queue; an entry of the queue with another number is stale.
+    /// Which change it is: each that begins to wait has a higher one.
     pub sequence: u64,
     /// Bytes that it is accounted with.
     pub bytes: usize,
@@ -138,12 +138,11 @@ impl Removals {
     }
 }
 
-/// A queue of contacts in the order in which their changes began to wait. Entries are dropped late: a contact whose
-/// change has another sequence by now is passed over.
+/// A queue of contacts: whose change has waited the longest comes first.
 #[derive(Debug, Default)]
 pub struct Queue {
-    entries: VecDeque<(ContactSlot, u64, Mono)>,
-    /// Changes that really wait.
+    entries: BTreeMap<(Mono, u64), ContactSlot>,
+    /// Changes that wait, those among them whose entry was popped and that are not sent yet.
     pub live: usize,
     /// Their bytes.
     pub bytes: usize,
@@ -152,12 +151,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Appends a change.
-    pub fn push(&mut self, slot: ContactSlot, sequence: u64, queued_at: Mono, bytes: usize) {
-        self.entries.push_back((slot, sequence, queued_at));
+    /// A change begins to wait in it.
+    pub fn push(&mut self, slot: ContactSlot, waiting: &Waiting) {
+        self.put_back(slot, waiting);
         self.live += 1;
-        self.bytes += bytes;
-        self.queued_at_ms += u128::from(queued_at.0);
+        self.bytes += waiting.bytes;
+        self.queued_at_ms += u128::from(waiting.queued_at.0);
     }
 
     /// How long the changes have waited, added up, in milliseconds.
@@ -166,49 +165,63 @@ impl Queue {
         (u128::from(now.0) * self.live as u128).saturating_sub(self.queued_at_ms)
     }
 
-    /// A change in it was cancelled, or moved elsewhere.
-    pub fn dropped(&mut self, bytes: usize, queued_at: Mono) {
+    /// A change in it was cancelled, moved elsewhere, or is sent.
+    pub fn dropped(&mut self, waiting: &Waiting) {
+        self.entries.remove(&(waiting.queued_at, waiting.sequence));
         self.live -= 1;
-        self.bytes -= bytes;
-        self.queued_at_ms -= u128::from(queued_at.0);
-        if self.live == 0 {
-            self.entries.clear();
-        }
+        self.bytes -= waiting.bytes;
+        self.queued_at_ms -= u128::from(waiting.queued_at.0);
     }
 
-    /// The next entry, stale or not.
+    /// The next entry.
     pub fn pop(&mut self) -> Option<(ContactSlot, u64)> {
-        self.entries.pop_front().map(|(slot, sequence, _)| (slot, sequence))
+        self.entries.pop_first().map(|((_, sequence), slot)| (slot, sequence))
     }
 
-    /// The next entry whose sequence is not above `upto`, stale or not.
+    /// The next entry whose sequence is not above `upto`.
     pub fn pop_upto(&mut self, upto: u64) -> Option<(ContactSlot, u64)> {
-        self.entries.front().is_some_and(|(_, sequence, _)| *sequence <= upto).then(|| self.pop()).flatten()
+        let key = self.entries.keys().copied().find(|(_, sequence)| *sequence <= upto)?;
+        self.entries.remove(&key).map(|slot| (slot, key.1))
     }
 
     /// Puts the entry of a change that still waits back to where it was popped from.
-    pub fn put_back(&mut self, slot: ContactSlot, sequence: u64, queued_at: Mono) {
-        self.entries.push_front((slot, sequence, queued_at));
+    pub fn put_back(&mut self, slot: ContactSlot, waiting: &Waiting) {
+        self.entries.insert((waiting.queued_at, waiting.sequence), slot);
     }
 
-    /// Drops stale entries at the front and, when they outnumber the live, everywhere.
-    pub fn tidy(&mut self, is_live: impl Fn(ContactSlot, u64) -> bool) {
-        while self.entries.front().is_some_and(|(slot, sequence, _)| !is_live(*slot, *sequence)) {
-            self.entries.pop_front();
-        }
-        if self.entries.len() > 1_024 && self.entries.len() / 2 > self.live {
-            self.entries.retain(|(slot, sequence, _)| is_live(*slot, *sequence));
-        }
-    }
-
-    /// When the oldest entry began to wait; call [`Self::tidy`] first.
+    /// When the oldest entry began to wait.
     #[must_use]
     pub fn oldest(&self) -> Option<Mono> {
-        self.entries.front().map(|(_, _, queued_at)| *queued_at)
+        self.entries.first_key_value().map(|((queued_at, _), _)| *queued_at)
     }
 
-    /// The entries, oldest first, stale ones among them.
+    /// The entries, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (ContactSlot, u64)> + '_ {
-        self.entries.iter().map(|(slot, sequence, _)| (*slot, *sequence))
+        self.entries.iter().map(|((_, sequence), slot)| (*slot, *sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContactSlot, Queue, Row, UnixMillis, Waiting};
+    use crate::model::time::Mono;
+
+    fn waiting(sequence: u64, queued_at_ms: u64) -> Waiting {
+        Waiting { sequence, bytes: 10, ..Waiting::new(Row::default(), UnixMillis(0), Mono(queued_at_ms)) }
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_first_however_late_they_came_back() {
+        let mut queue = Queue::default();
+        let [newer, older] = [waiting(1, 9_000), waiting(2, 4_000)];
+        queue.push(ContactSlot(1), &newer);
+        queue.push(ContactSlot(2), &older);
+        assert_eq!((queue.oldest(), queue.waited_ms(Mono(10_000))), (Some(Mono(4_000)), 7_000));
+        assert_eq!(queue.pop_upto(1), Some((ContactSlot(1), 1)), "only who had come by then");
+        queue.put_back(ContactSlot(1), &newer);
+        assert_eq!(queue.pop(), Some((ContactSlot(2), 2)));
+        queue.dropped(&older);
+        queue.dropped(&newer);
+        assert_eq!((queue.live, queue.bytes, queue.pop(), queue.oldest()), (0, 0, None, None));
     }
 }

@@ -150,7 +150,7 @@ impl Engine {
 
     /// Whether a change, just taken from the queue of an export's imports, goes with the next one, which has so many adds by
     /// now.
-    pub(super) fn fit(&mut self, now: Now, export: ExportId, (slot, sequence): (ContactSlot, u64), adds: &mut u64) -> Fit {
+    pub(super) fn fit(&mut self, now: Now, export: ExportId, slot: ContactSlot, adds: &mut u64) -> Fit {
         let id = self.export(export).connection;
         let Some(max) = self.contacts_max(id) else { return Fit::Fits };
         if !self.needs_room(id, export, slot) {
@@ -166,8 +166,8 @@ impl Engine {
         if !fresh {
             self.contract_mut(id).needed = true;
             let state = self.export_mut(export);
-            if let Some(queued_at) = state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.queued_at) {
-                state.imports.put_back(slot, sequence, queued_at);
+            if let Some(waiting) = &state.members.contact(slot).waiting {
+                state.imports.put_back(slot, waiting);
             }
             return Fit::Uncounted;
         }

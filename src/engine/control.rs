@@ -132,8 +132,13 @@ impl Engine {
 
     /// Changes of an export that wait to be sent, held or not.
     pub(super) fn waiting_of(&self, id: ExportId) -> u64 {
+        u64::from(count(self.in_queues(id)))
+    }
+
+    /// See [`Self::waiting_of`].
+    pub(super) fn in_queues(&self, id: ExportId) -> usize {
         let state = self.export(id);
-        u64::from(count(state.imports.live + state.removals.live()))
+        state.imports.live + state.removals.live()
     }
 
     /// Whether a removal waits for the operator. Who was erased leaves whatever the operator says.

@@ -6,6 +6,8 @@ use crate::model::{batch::Operation, catalog::ExportId, time::Now};
 
 use super::{
     Engine,
+    activity_time::Gate,
+    limits::OVERDUE_HOLDS_MAX_MS,
     planner::{Group, Verdict},
 };
 
@@ -39,7 +41,9 @@ pub enum Standing {
     /// The export has moved nearly as many profiles in the last hour as it may: too few more are worth no call.
     Hour,
     /// The vendor works on the account's activities one after the other: more of them would only wait there.
-    Vendor,
+    InTurn,
+    /// An activity of the account takes longer than its rows explain: more of them might only wait behind it.
+    Overdue,
 }
 
 /// 41,000 rather than 41000.27.
@@ -71,12 +75,14 @@ impl Engine {
                 let group = Group { export, operation };
                 let waiting_seconds = self.waited_seconds(now, group);
                 let calls = self.calls_of(now, group);
-                let standing = match self.judge(now, group) {
-                    _ if self.connections[usize::from(state.connection.0)].gated => Standing::Vendor,
-                    Verdict::Goes(..) => Standing::Goes,
-                    Verdict::Waits(_) => Standing::Price,
-                    Verdict::Full(_) => Standing::Hour,
-                    Verdict::Empty => return None,
+                let gate = self.connections[usize::from(state.connection.0)].gated;
+                let standing = match (gate, self.judge(now, group)) {
+                    (Some(Gate::InTurn), _) => Standing::InTurn,
+                    (Some(Gate::Overdue), _) => Standing::Overdue,
+                    (None, Verdict::Goes(..)) => Standing::Goes,
+                    (None, Verdict::Waits(_)) => Standing::Price,
+                    (None, Verdict::Full(_)) => Standing::Hour,
+                    (None, Verdict::Empty) => return None,
                 };
                 let (seconds, saved) = (grouped(waiting_seconds), grouped(price * calls));
                 let waited = format!("{} {} have waited {seconds} s together", grouped(contacts as f64), what(operation));
@@ -89,8 +95,12 @@ impl Engine {
                     Standing::Hour => format!(
                         "{waited}: the export has moved nearly as many profiles in the last hour as it may, so they wait for more room"
                     ),
-                    Standing::Vendor => format!(
+                    Standing::InTurn => format!(
                         "{waited}: the vendor works on this account's activities one after the other, so they wait until what runs is done"
+                    ),
+                    Standing::Overdue => format!(
+                        "{waited}: an activity of this account takes longer than its rows explain, so they wait until it is done, {} min at most",
+                        OVERDUE_HOLDS_MAX_MS / 60_000
                     ),
                 };
                 Some(Decision {

@@ -88,8 +88,7 @@ impl Engine {
             return;
         }
         let state = self.export_mut(export);
-        let live = |(slot, sequence): &(ContactSlot, u64)| state.members.waits(*slot, *sequence);
-        let Some((slot, sequence)) = std::iter::from_fn(|| state.removals.erased.pop()).find(live) else { return };
+        let Some((slot, sequence)) = state.removals.erased.pop() else { return };
         let Some(permit) = self.permit(now, connection, LANE_CALLS) else {
             self.put_back_erased(export, slot, sequence);
             return;
@@ -102,8 +101,8 @@ impl Engine {
 
     fn put_back_erased(&mut self, export: ExportId, slot: ContactSlot, sequence: u64) {
         let state = self.export_mut(export);
-        if let Some(queued_at) = state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.queued_at) {
-            state.removals.erased.put_back(slot, sequence, queued_at);
+        if let Some(waiting) = state.members.contact(slot).waiting.as_ref().filter(|waiting| waiting.sequence == sequence) {
+            state.removals.erased.put_back(slot, waiting);
         }
     }
 

@@ -320,6 +320,8 @@ pub enum Event {
     Paused {
         /// Why.
         reason: PauseReason,
+        /// The export that has most of what waits, where that is why.
+        most: Option<ExportId>,
     },
     /// Reading goes on.
     Resumed,
@@ -509,6 +511,41 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
+    /// Whether what waits in the queues goes only once a person has done something. What the brake and the contract keep is put
+    /// aside, out of the queues.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        match self {
+            Self::NotStarted
+            | Self::Paused
+            | Self::NoConsent
+            | Self::NoToken
+            | Self::TokenDead
+            | Self::TokenOfOtherApplication
+            | Self::Forbidden
+            | Self::ListMissing
+            | Self::RequestRejected
+            | Self::SuppressedMax
+            | Self::HeaderDisagrees
+            | Self::ConnectionChanged
+            | Self::RetentionGap
+            | Self::StateGone
+            | Self::StateUnreadable => true,
+            Self::RemovalBrake
+            | Self::ContactsMax
+            | Self::TokenUnavailable
+            | Self::QuotaSpent
+            | Self::QuotaSpentByOthers
+            | Self::ProfilesPerHour
+            | Self::ActivityQueueFull
+            | Self::ApiUnreachable
+            | Self::SuppressionUnread
+            | Self::Throttled
+            | Self::Backfill
+            | Self::ListUnread => false,
+        }
+    }
+
     /// The word for labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -648,7 +685,9 @@ impl PauseReason {
     #[must_use]
     pub const fn explain(self) -> &'static str {
         match self {
-            Self::ChangesWaiting => "as many changes wait to be sent as memory is meant for: reading goes on as they are sent",
+            Self::ChangesWaiting => {
+                "as many changes wait to be sent as memory is meant for: reading goes on as they are sent, or once an export that is held and has most of them is let go"
+            }
             Self::RecordsUnsettled => {
                 "as many records wait for the vendor as memory is meant for: reading goes on as their changes are applied"
             }

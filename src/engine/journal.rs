@@ -18,7 +18,7 @@ use super::{
     Engine, Event, Output,
     activity::{Batch, Stage},
     control::Ordered,
-    event::PauseReason,
+    event::{Holder, PauseReason},
     limits::{
         BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
         LEASE_MS, LEASE_RENEW_MS, LETTERS_BYTES_MAX, LETTERS_MAX, RECORDS_UNSETTLED_LOW, RECORDS_UNSETTLED_MAX,
@@ -430,6 +430,23 @@ impl Engine {
         }
     }
 
+    /// Changes of exports that a person has to let go. They lie in the state, and what is to be sent of others must not wait for
+    /// that person; the bounds of bytes and of profiles hold for them all the same.
+    fn waiting_for_a_person(&self) -> usize {
+        let held = self.export_ids().filter(|id| {
+            let state = self.export(*id);
+            [Holder::Export(*id), Holder::Connection(state.connection), Holder::Application(state.application)]
+                .iter()
+                .any(|who| self.holds.get(who).is_some_and(|reason| reason.needs_a_person()))
+        });
+        held.map(|id| self.in_queues(id)).sum()
+    }
+
+    /// The export that has most of what waits.
+    fn most_waiting(&self) -> Option<ExportId> {
+        self.export_ids().max_by_key(|id| self.in_queues(*id))
+    }
+
     /// Pauses or resumes reading at the bounds.
     pub(super) fn press_back(&mut self) {
         let journal = &self.journal;
@@ -437,6 +454,7 @@ impl Engine {
         let full = u64::try_from(profiles).unwrap_or(u64::MAX) >= self.catalog.profiles_max;
         // What is read again waits until it has been handed over, and no reading less helps it: the profiles' bound is its.
         let reads_again = self.reads_again();
+        let waiting = journal.waiting.saturating_sub(self.waiting_for_a_person());
         let reason = if self.drain.is_some() {
             Some(PauseReason::Draining)
         } else if full {
@@ -448,14 +466,14 @@ impl Engine {
             Some(PauseReason::CommitBehind)
         } else if reads_again {
             None
-        } else if journal.waiting >= CHANGES_WAITING_MAX || journal.waiting_bytes >= WAITING_BYTES_MAX {
+        } else if waiting >= CHANGES_WAITING_MAX || journal.waiting_bytes >= WAITING_BYTES_MAX {
             Some(PauseReason::ChangesWaiting)
         } else if self.acks.unsettled() >= RECORDS_UNSETTLED_MAX {
             Some(PauseReason::RecordsUnsettled)
         } else {
             None
         };
-        let low = (reads_again || (journal.waiting < CHANGES_WAITING_LOW && journal.waiting_bytes < WAITING_BYTES_MAX / 2))
+        let low = (reads_again || (waiting < CHANGES_WAITING_LOW && journal.waiting_bytes < WAITING_BYTES_MAX / 2))
             && journal.due() < DIRTY_MEMBERS_MAX / 2
             && self.acks.unsettled() < RECORDS_UNSETTLED_LOW;
         match (self.paused, reason) {
@@ -463,7 +481,8 @@ impl Engine {
                 self.paused = Some(reason);
                 let partitions = self.acks.ids().collect();
                 self.outputs.push_back(Output::Pause { partitions, reason });
-                self.emit(Event::Paused { reason });
+                let most = (reason == PauseReason::ChangesWaiting).then(|| self.most_waiting()).flatten();
+                self.emit(Event::Paused { reason, most });
             }
             (Some(_), None) if low => {
                 self.paused = None;

@@ -60,6 +60,9 @@ pub const POURING_PER_SECOND: u32 = 4_000;
 pub const DAY_END_MS: u64 = 600_000;
 /// Batches that are cut and not sent yet, in seconds of the key's pace: cutting earlier would only fence contacts.
 pub const UNSENT_SECONDS: u32 = 2;
+/// An activity that is overdue has its account begin nothing more for so long: it may be one that waits for others, and
+/// then each that follows waits behind it.
+pub const OVERDUE_HOLDS_MAX_MS: u64 = 900_000;
 /// How often in a mean time between two calls an account's activities are read at the latest.
 pub const CONFIRM_CALLS: u64 = 20;
 /// They are read at the latest this long after they should have ended: in the mean over the changes of a key's accounts,
@@ -88,6 +91,12 @@ pub const WALL_SKEW_MS: i64 = 3 * 3_600_000;
 pub const CREATED_SKEW_MS: i64 = WALL_SKEW_MS + 300_000;
 /// Pages of activities that one round of polls reads at most.
 pub const POLL_PAGES_MAX: u32 = 20;
+/// An activity that runs is read again at the latest after this long.
+pub const POLL_INTERVAL_MAX_MS: u64 = 600_000;
+/// A full queue of activities is tried again after this long, and after twice as long each time that it still is,
+pub const QUEUE_FULL_MS: u64 = 30_000;
+/// up to this.
+pub const QUEUE_FULL_MAX_MS: u64 = 480_000;
 /// The vendor shows an activity for ten days.
 pub const ACTIVITY_SHOWN_MS: u64 = 10 * 86_400_000;
 /// Characters of a name, and of a custom field, that the vendor takes: longer texts are cut before they wait.

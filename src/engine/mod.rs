@@ -85,6 +85,7 @@ use hashbrown::HashMap;
 
 use crate::model::{
     ListId,
+    batch::CutReason,
     catalog::{ApplicationId, Catalog, ConnectionId, ExportId, OnErasure},
     control::ControlOutcome,
     position::{NextOffset, PartitionId},
@@ -197,6 +198,8 @@ struct ConnectionState {
     held: Option<(HoldReason, Mono)>,
     /// Failures in a row.
     failures: u32,
+    /// How often in a row its queue of activities was full.
+    queue_full: u32,
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
@@ -213,7 +216,7 @@ struct ConnectionState {
     /// What its activities take, learned.
     activity_time: activity_time::ActivityTime,
     /// Nothing more is begun before what runs was read: one activity waits for another.
-    gated: bool,
+    gated: Option<activity_time::Gate>,
     /// How often a round of removals is to be expected, at the price of a call.
     rounds_per_second: f64,
     /// How much later than others of its key it may be read, because less of it changes; 1 for all alike.
@@ -252,6 +255,8 @@ struct ExportState {
     search_spent: usize,
     flapping: flapping::FlappingChanges,
     finding: Finding,
+    /// Why its removals were begun.
+    removes_because: CutReason,
     rounds: rounds::Rounds,
     /// Its removals by staging lists usually go ahead of the reading of their imports.
     goes_ahead: bool,
@@ -486,6 +491,7 @@ impl ConnectionState {
             rejections: 0,
             held: None,
             failures: 0,
+            queue_full: 0,
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),
@@ -496,7 +502,7 @@ impl ConnectionState {
             ghosts_at: Mono(0),
             open_rows: 0,
             activity_time: activity_time::ActivityTime::default(),
-            gated: false,
+            gated: None,
             rounds_per_second: 0.0,
             read_later: 1.0,
         }
@@ -529,6 +535,7 @@ impl ExportState {
             search_spent: 0,
             flapping: flapping::FlappingChanges::default(),
             finding: Finding::Idle,
+            removes_because: CutReason::Price,
             rounds: rounds::Rounds::default(),
             goes_ahead: false,
             erased_under_way: false,

@@ -82,7 +82,7 @@ impl Engine {
         self.look_at_open();
         let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
-            self.tidy(now, export);
+            self.look_for_later(now, export);
             self.brake(now, export);
             if self.may_cut(now, export) {
                 may_cut.push(export);
@@ -367,6 +367,7 @@ impl Engine {
             }
             Operation::Import => self.cut_imports(now, group.export, reason),
             Operation::Remove => {
+                self.export_mut(group.export).removes_because = reason;
                 self.cut_removals(now, group.export);
                 self.begin_finding(now, group.export);
                 let promised = self.staging_calls_left(group.export);
@@ -379,7 +380,8 @@ impl Engine {
         }
     }
 
-    fn tidy(&mut self, now: Now, export: ExportId) {
+    /// Lets the removals wait with the others whose contacts the vendor's index must know by now.
+    fn look_for_later(&mut self, now: Now, export: ExportId) {
         while let Some((at, slot)) = self.export(export).removals.first_later() {
             if at > now.mono {
                 self.wake_at(at);
@@ -390,13 +392,6 @@ impl Engine {
                 self.put_waiting(export, slot, waiting);
             }
         }
-        let state = self.export_mut(export);
-        let members = &state.members;
-        let live = |slot: ContactSlot, sequence: u64| members.waits(slot, sequence);
-        state.imports.tidy(live);
-        state.removals.unfound.tidy(live);
-        state.removals.found.tidy(live);
-        state.removals.erased.tidy(live);
     }
 
     /// Whether batches of an export could be sent now; cutting early would only fence contacts for longer.
@@ -418,7 +413,7 @@ impl Engine {
         let key = &self.applications[usize::from(application.0)];
         if key.held.is_some()
             || account.held.is_some()
-            || account.gated
+            || account.gated.is_some()
             || account.open_batches >= OPEN_BATCHES_MAX
             || account.open_rows >= OPEN_ROWS_MAX
         {
@@ -463,7 +458,7 @@ impl Engine {
             (key.unsent, key.owed, key.promised) = (0, 0, 0);
         }
         for account in &mut self.connections {
-            account.gated = false;
+            account.gated = None;
         }
         for export in self.export_ids() {
             let promised = self.staging_calls_left(export);
@@ -487,9 +482,8 @@ impl Engine {
                 }
                 Stage::Running { since, seen_at, .. } => {
                     let account = &mut self.connections[usize::from(batch.connection.0)];
-                    let age_ms = seen_at.since_ms(*since);
-                    let time = &account.activity_time;
-                    account.gated |= time.is_serial() || time.is_overdue(batch.rows.len() as u64, age_ms);
+                    let gate = account.activity_time.gate(batch.rows.len() as u64, *since, *seen_at);
+                    account.gated = account.gated.or(gate);
                 }
                 Stage::Opening
                 | Stage::Committing(_)
@@ -513,11 +507,11 @@ impl Engine {
         let Some(list) = self.export(export).list else { return false };
         let (mut rows, mut lines, mut bytes, mut adds) = (Vec::new(), Vec::new(), 0, 0);
         while rows.len() < rows_max {
-            let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
-            if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
+            let Some((slot, _)) = self.export_mut(export).imports.pop() else { break };
+            if self.deferred(export, slot) {
                 continue;
             }
-            match self.fit(now, export, (slot, sequence), &mut adds) {
+            match self.fit(now, export, slot, &mut adds) {
                 Fit::Fits => {}
                 Fit::Aside => continue,
                 Fit::Uncounted => break,
@@ -526,8 +520,7 @@ impl Engine {
             let Some(waiting) = state.members.contact(slot).waiting.as_ref() else { continue };
             if bytes + waiting.bytes > bytes_max {
                 // It goes first in the next one.
-                let queued_at = waiting.queued_at;
-                state.imports.put_back(slot, sequence, queued_at);
+                state.imports.put_back(slot, waiting);
                 break;
             }
             let Some(waiting) = self.take_waiting(export, slot) else { continue };
@@ -597,8 +590,8 @@ impl Engine {
             // Who leaves the list, and whose contact is deleted.
             let mut parts = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
             while parts.iter().map(|(rows, _)| rows.len()).sum::<usize>() < rows_max {
-                let Some((slot, sequence)) = self.export_mut(export).removals.found.pop() else { break };
-                if !self.export(export).members.waits(slot, sequence) || self.deferred(export, slot) {
+                let Some((slot, _)) = self.export_mut(export).removals.found.pop() else { break };
+                if self.deferred(export, slot) {
                     continue;
                 }
                 let deletes = self.deletes(export, slot);
@@ -620,7 +613,7 @@ impl Engine {
                 if rows.is_empty() {
                     continue;
                 }
-                let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { CutReason::Price };
+                let reason = if rows.len() == REMOVAL_IDS_MAX { CutReason::Rows } else { self.export(export).removes_because };
                 let cut = Cut { export, operation: Operation::Remove, rows, import: None, ids, round: None, deletes, reason };
                 self.open_batch(now, list, cut);
             }

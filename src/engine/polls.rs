@@ -100,7 +100,7 @@ impl Engine {
         running.sort_unstable_by_key(|one| one.done_at);
         let first = running.first()?.done_at;
         let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
-        if self.drain.is_some() || account.gated || account.open_rows > OPEN_ROWS_MAX / 2 {
+        if self.drain.is_some() || account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
             return Some(first);
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));

@@ -10,10 +10,9 @@ use super::{
     Engine,
     calls::{CallInFlight, Purpose, TokenState},
     event::HoldReason,
+    limits::{QUEUE_FULL_MAX_MS, QUEUE_FULL_MS},
 };
 
-/// The vendor's queue of activities: looked at again after this long.
-const QUEUE_FULL_MS: u64 = 30_000;
 /// A hold that a person has to end is tried again this often.
 pub(super) const RETRY_HELD_MS: u64 = 300_000;
 /// After midnight the vendor's counter may be late.
@@ -88,9 +87,12 @@ impl Engine {
                 self.hold_until_probe(now, call.application);
             }
             Disposition::QueueFull => {
-                let until = now.mono.plus_ms(retry_ms.max(QUEUE_FULL_MS));
                 // The queue is the account's, whichever export met it.
-                self.connection_mut(call.connection).held = Some((HoldReason::ActivityQueueFull, until));
+                let account = self.connection_mut(call.connection);
+                let wait_ms = (QUEUE_FULL_MS << account.queue_full.min(8)).min(QUEUE_FULL_MAX_MS);
+                account.queue_full = account.queue_full.saturating_add(1);
+                let until = now.mono.plus_ms(retry_ms.max(wait_ms));
+                account.held = Some((HoldReason::ActivityQueueFull, until));
                 self.wake_at(until);
             }
             Disposition::RefreshToken => {

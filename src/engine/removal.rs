@@ -209,10 +209,8 @@ impl Engine {
         state.finding = Finding::Idle;
         state.members_shown = seen;
         // Whoever was not on any page, and waited before the first of them, is not on the list.
-        while let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
-            if self.export(export).members.waits(slot, sequence) {
-                self.on_absent(now, began, export, slot);
-            }
+        while let Some((slot, _)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
+            self.on_absent(now, began, export, slot);
         }
         self.cut_removals(now, export);
     }
@@ -245,12 +243,7 @@ impl Engine {
     pub(super) fn next_look_up(&mut self, export: ExportId) -> Option<(ContactSlot, u64)> {
         let state = self.export_mut(export);
         let Finding::LookingUp { upto, under_way: false } = state.finding else { return None };
-        while let Some((slot, sequence)) = state.removals.unfound.pop_upto(upto) {
-            if state.members.waits(slot, sequence) {
-                return Some((slot, sequence));
-            }
-        }
-        None
+        state.removals.unfound.pop_upto(upto)
     }
 
     /// A look-up came to nothing: the same address is the next.
@@ -259,7 +252,7 @@ impl Engine {
         if let Some(waiting) = state.members.contact_if(slot).and_then(|contact| contact.waiting.as_ref())
             && waiting.sequence == sequence
         {
-            state.removals.unfound.put_back(slot, sequence, waiting.queued_at);
+            state.removals.unfound.put_back(slot, waiting);
         }
     }
 

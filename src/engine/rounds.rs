@@ -176,7 +176,7 @@ impl Engine {
     /// Whether some of the removals that wait without a contact id may go by a staging list; where many wait, some may.
     pub(super) fn some_may_be_staged(&self, export: ExportId) -> bool {
         let state = self.export(export);
-        let mut waiting = state.removals.unfound.iter().filter(|(slot, sequence)| state.members.waits(*slot, *sequence));
+        let mut waiting = state.removals.unfound.iter();
         let mut first = waiting.by_ref().take(MANY);
         first.any(|(slot, _)| self.may_be_staged(export, slot)) || waiting.next().is_some()
     }
@@ -214,7 +214,8 @@ impl Engine {
                 self.give_back(now, id, list, Left::Unused);
                 break;
             }
-            let reason = if rows.len() >= self.export(export).rounds.rows_max() { CutReason::Rows } else { CutReason::Age };
+            let state = self.export(export);
+            let reason = if rows.len() >= state.rounds.rows_max() { CutReason::Rows } else { state.removes_because };
             let round = Some(Round::new(list, RoundStep::Import, false));
             let batch =
                 Cut { export, operation: Operation::Remove, rows, import: None, ids: Vec::new(), round, deletes: false, reason };
@@ -236,9 +237,7 @@ impl Engine {
 
     /// Whether removals up to a sequence wait without a contact id.
     fn waits_upto(&self, export: ExportId, upto: u64) -> bool {
-        let state = self.export(export);
-        let mut waiting = state.removals.unfound.iter().filter(|(slot, sequence)| state.members.waits(*slot, *sequence));
-        waiting.next().is_some_and(|(_, sequence)| sequence <= upto)
+        self.export(export).removals.unfound.iter().any(|(_, sequence)| sequence <= upto)
     }
 
     /// The contacts of the next round; those that are not to be staged are put aside.
@@ -247,9 +246,6 @@ impl Engine {
         let (mut rows, mut bytes) = (Vec::new(), HEADER_BYTES);
         while rows.len() < rows_max {
             let Some((slot, sequence)) = self.export_mut(export).removals.unfound.pop() else { break };
-            if !self.export(export).members.waits(slot, sequence) {
-                continue;
-            }
             if !self.may_be_staged(export, slot) {
                 aside.push((slot, sequence));
                 continue;

@@ -412,10 +412,10 @@ impl Engine {
         let mut waiting = state.members.contact_mut(slot).waiting.take()?;
         state.removals.not_braked -= usize::from(std::mem::take(&mut waiting.erased));
         match waiting.place {
-            Some(Place::Imports) => state.imports.dropped(waiting.bytes, waiting.queued_at),
-            Some(Place::Unfound) => state.removals.unfound.dropped(waiting.bytes, waiting.queued_at),
-            Some(Place::Found) => state.removals.found.dropped(waiting.bytes, waiting.queued_at),
-            Some(Place::Erased) => state.removals.erased.dropped(waiting.bytes, waiting.queued_at),
+            Some(Place::Imports) => state.imports.dropped(&waiting),
+            Some(Place::Unfound) => state.removals.unfound.dropped(&waiting),
+            Some(Place::Found) => state.removals.found.dropped(&waiting),
+            Some(Place::Erased) => state.removals.erased.dropped(&waiting),
             Some(Place::Later) => state.removals.drop_later(waiting.sequence, waiting.not_before.unwrap_or_default()),
             Some(Place::Suppressed) => {
                 state.suppressed.dropped();
@@ -479,7 +479,6 @@ impl Engine {
             return;
         }
         waiting.bytes = waiting.row.size_bytes_max(&state.members.contact(slot).address);
-        let (sequence, queued_at, bytes) = (waiting.sequence, waiting.queued_at, waiting.bytes);
         if waiting.operation != Some(Operation::Remove) {
             waiting.not_before = None;
         }
@@ -495,11 +494,11 @@ impl Engine {
         let state = &mut self.exports[usize::from(export.0)];
         state.removals.not_braked += usize::from(waiting.erased);
         match waiting.place {
-            Some(Place::Imports) => state.imports.push(slot, sequence, queued_at, bytes),
-            Some(Place::Unfound) => state.removals.unfound.push(slot, sequence, queued_at, bytes),
-            Some(Place::Found) => state.removals.found.push(slot, sequence, queued_at, bytes),
-            Some(Place::Erased) => state.removals.erased.push(slot, sequence, queued_at, bytes),
-            Some(Place::Later) => state.removals.push_later(slot, sequence, waiting.not_before.unwrap_or_default()),
+            Some(Place::Imports) => state.imports.push(slot, &waiting),
+            Some(Place::Unfound) => state.removals.unfound.push(slot, &waiting),
+            Some(Place::Found) => state.removals.found.push(slot, &waiting),
+            Some(Place::Erased) => state.removals.erased.push(slot, &waiting),
+            Some(Place::Later) => state.removals.push_later(slot, waiting.sequence, waiting.not_before.unwrap_or_default()),
             Some(
                 Place::Suppressed | Place::SearchSpent | Place::Flapping | Place::Kept | Place::HeldBack | Place::WithoutRoom,
             )

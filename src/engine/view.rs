@@ -102,8 +102,7 @@ impl Engine {
     fn oldest_unapplied(&self, id: crate::model::catalog::ExportId) -> Option<UnixMillis> {
         let state = self.export(id);
         let first = |queue: &super::coalescer::Queue| {
-            let mut live = queue.iter().filter(|(slot, sequence)| state.members.waits(*slot, *sequence));
-            live.next().and_then(|(slot, _)| state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.since))
+            queue.iter().next().and_then(|(slot, _)| state.members.contact(slot).waiting.as_ref().map(|waiting| waiting.since))
         };
         let removals = &state.removals;
         let later = removals.first_later().and_then(|(_, slot)| state.members.contact(slot).waiting.as_ref());

@@ -262,8 +262,9 @@ impl Telemetry {
                 let (holder, name) = holder(shard, *who, catalog);
                 tracing::info!(holder, %name, reason = reason.as_str(), "held no more");
             }
-            Event::Paused { reason } => {
-                tracing::info!(shard, reason = reason.as_str(), "reading is paused");
+            Event::Paused { reason, most } => {
+                let most = most.map(|id| catalog.export(id).name.as_str()).unwrap_or_default();
+                tracing::info!(shard, reason = reason.as_str(), most, "reading is paused: {}", reason.explain());
             }
             Event::Resumed => {
                 tracing::info!(shard, "reading goes on");

@@ -126,6 +126,16 @@ struct Stage {
     resumed: Vec<PartitionId>,
 }
 
+fn event(profile: &str, segment: &str, change: ChangeKind, email: Option<&str>, first_name: Option<&str>) -> RecordContent {
+    RecordContent::Event(SegmentEvent {
+        profile_id: profile.into(),
+        segment_id: Some(segment.into()),
+        change,
+        occurred_at: None,
+        values: Box::new([email.map(Text::from), first_name.map(Text::from)]),
+    })
+}
+
 impl Stage {
     fn begin(state: Vec<StateChange>, offset: Option<i64>, wall: i64) -> Self {
         Self::begin_with(catalog(), state, offset, wall)
@@ -246,26 +256,30 @@ impl Stage {
     }
 
     fn record(&mut self, profile: &str, segment: &str, change: ChangeKind, email: Option<&str>, first_name: Option<&str>) {
-        let values = [email.map(Text::from), first_name.map(Text::from)];
-        let event = SegmentEvent {
-            profile_id: profile.into(),
-            segment_id: Some(segment.into()),
-            change,
-            occurred_at: None,
-            values: Box::new(values),
-        };
-        self.arrives(RecordContent::Event(event));
+        self.arrives(event(profile, segment, change, email, first_name));
+    }
+
+    /// The entry of a new profile, as the source has it next.
+    fn next_entry(&mut self) -> SourceRecord {
+        let profile = format!("n{}", self.next_record);
+        let email = format!("{profile}@example.com");
+        self.next_source_record(event(&profile, "gold", ChangeKind::Entered, Some(&email), None))
     }
 
     fn erase(&mut self, profile: &str) {
         self.arrives(RecordContent::Erasure { profile_id: profile.into() });
     }
 
-    fn arrives(&mut self, content: RecordContent) {
+    fn next_source_record(&mut self, content: RecordContent) -> SourceRecord {
         let position = Position { partition: P, offset: self.next_record };
         self.next_record += 1;
         let record = SourceRecord { position, timestamp: self.now.wall, hash: 0, content };
         self.log.push(record.clone());
+        record
+    }
+
+    fn arrives(&mut self, content: RecordContent) {
+        let record = self.next_source_record(content);
         self.engine.handle_input(self.now, Input::Records(vec![record]));
         self.drain();
     }

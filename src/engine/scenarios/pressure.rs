@@ -1,8 +1,14 @@
 //! Bounds: reading pauses at them, whatever is added meanwhile.
 
 use crate::{
-    engine::{Input, Output, event::PauseReason, limits::LETTERS_BYTES_MAX},
+    engine::{
+        Event, Input, Output,
+        event::PauseReason,
+        limits::{CHANGES_WAITING_MAX, LETTERS_BYTES_MAX},
+    },
     model::{
+        catalog::ExportId,
+        control::ControlAction,
         event::{DecodeFault, RawRecord, RecordContent, SourceRecord, Undecodable},
         position::{NextOffset, PartitionId, Position},
     },
@@ -41,6 +47,24 @@ fn large_dead_letters_pause_reading_long_before_they_are_many() {
         }
     }
     panic!("{read} bytes wait for a transaction");
+}
+
+#[test]
+fn a_paused_export_stops_nobodys_reading_and_is_named_once_it_does() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.order(ControlAction::Pause);
+    while stage.engine.journal.waiting <= CHANGES_WAITING_MAX {
+        let records = (0..10_000).map(|_| stage.next_entry()).collect();
+        stage.engine.handle_input(stage.now, Input::Records(records));
+        // Parked, and written.
+        stage.pass(200_000);
+    }
+    let paused = |stage: &Stage| stage.events.iter().filter(|event| matches!(event, Event::Paused { .. })).count();
+    assert_eq!(paused(&stage), 0, "what is read for others goes on");
+    stage.order(ControlAction::Resume);
+    stage.pass(100);
+    let most = Some(ExportId(0));
+    assert!(stage.events.contains(&Event::Paused { reason: PauseReason::ChangesWaiting, most }), "now calls end it");
 }
 
 #[test]
