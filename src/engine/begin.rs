@@ -140,6 +140,7 @@ impl Engine {
                 state.existing.from = record.existing_from;
                 state.control = record.control;
                 state.brake.removed = super::hourly::HourlyRows::restored(&record.removed_by_minute);
+                state.arrivals = record.arrivals_per_hour.map(super::price::ArrivalRate::restored);
             }
             (StateKey::Protected { export, bucket }, value) => {
                 let hashes = if let Some(StateValue::Protected(hashes)) = value { Some(hashes) } else { None };

@@ -217,6 +217,7 @@ impl Engine {
                     control: state.control,
                     existing_adopted: state.existing.is_adopted(),
                     removed_by_minute: state.brake.removed.by_minute(),
+                    arrivals_per_hour: state.arrivals.each_mut().map(|arrivals| arrivals.per_hour(now.mono)),
                 };
                 state.existing.take_records(&name, &mut changes);
                 changes.push(StateChange { key: StateKey::Export { export: name }, value: Some(StateValue::Export(record)) });

@@ -5,7 +5,7 @@
 //! everybody, f = √(wλ/2μq), spend exactly what is left until midnight; it is solved anew every few seconds, so that an
 //! error heals. With calls for everybody it is 0, and a change waits for nothing but others that come within a second.
 
-use crate::model::time::Mono;
+use crate::model::{time::Mono, whole};
 
 /// The price is solved anew this often.
 pub(super) const PRICE_EVERY_MS: u64 = 5_000;
@@ -15,6 +15,8 @@ pub(super) const PRICE_AGAIN_MS: u64 = 30_000;
 const MEMORY_MS: f64 = 1_200_000.0;
 /// How long it was quiet before, for all that is known at first.
 const QUIET_MS: f64 = 100_000.0;
+/// And how long it was as an earlier term found it.
+const AS_BEFORE_MS: f64 = 600_000.0;
 /// Arrivals are counted in steps of this length; the first steps are shorter.
 const STEP_MS: u64 = 20_000;
 const FIRST_STEP_MS: u64 = 2_000;
@@ -49,6 +51,20 @@ impl Default for ArrivalRate {
 }
 
 impl ArrivalRate {
+    /// What the state kept of an earlier term.
+    pub(super) fn restored(per_hour: u64) -> Self {
+        if per_hour == 0 {
+            return Self::default();
+        }
+        let (per_second, weight) = (per_hour as f64 / 3_600.0, 1.0 - (-AS_BEFORE_MS / MEMORY_MS).exp());
+        Self { weight, root_sum: weight * per_second.sqrt(), sum: weight * per_second, ..Self::default() }
+    }
+
+    /// For the state.
+    pub(super) fn per_hour(&mut self, now: Mono) -> u64 {
+        whole(self.per_second(now) * 3_600.0)
+    }
+
     /// One change comes.
     pub(super) fn arrive(&mut self, now: Mono) {
         self.roll(now);
@@ -98,13 +114,10 @@ impl ArrivalRate {
 
     /// Changes a second.
     pub(super) fn per_second(&mut self, now: Mono) -> f64 {
-        if self.began.is_none() {
+        if self.sum == 0.0 && self.began.is_none() {
             return 0.0;
         }
         self.roll(now);
-        if self.weight <= 0.0 {
-            return 0.0;
-        }
         let mean = self.sum / self.weight;
         if mean * (STEP_MS as f64) < SPARSE_PER_STEP * 1_000.0 {
             return mean;
@@ -284,6 +297,17 @@ mod tests {
         (0..60_000_u64).for_each(|at| burst.arrive(Mono(at / 1_000)));
         let rate = burst.per_second(Mono(1_200_000));
         assert!(rate < 2.0, "{rate}: 50 a second on the mean, all of them at once");
+    }
+
+    #[test]
+    fn the_next_term_knows_what_came_before_and_learns_anew() {
+        let mut steady = ArrivalRate::default();
+        (0..180_000_u64).for_each(|at| steady.arrive(Mono(at * 20)));
+        let mut next = ArrivalRate::restored(steady.per_hour(Mono(3_600_000)));
+        let rate = next.per_second(Mono(0));
+        assert!((rate - 50.0).abs() < 3.0, "{rate}");
+        let rate = next.per_second(Mono(3_600_000));
+        assert!(rate < 3.0, "{rate}: nothing came for an hour");
     }
 
     #[test]

@@ -322,6 +322,8 @@ pub struct ExportRecord {
     pub existing_adopted: bool,
     /// Removals of the last 60 minutes that nobody approved: minute since 1970 and contacts.
     pub removed_by_minute: Vec<(i64, u64)>,
+    /// Adds and updates, and removals, that came in an hour lately.
+    pub arrivals_per_hour: [u64; 2],
 }
 
 /// What an operator ordered of an export. It is part of the export's record and no kind of record of its own: the version

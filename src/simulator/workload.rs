@@ -209,8 +209,8 @@ impl Scenario {
             scenario.opt_out(rng);
         }
         // From a copy: a world without a limit is the same as if none were ever drawn.
-        scenario.limit_contacts(&mut rng.clone());
-        scenario.favour_rounds(&mut rng.clone());
+        scenario.limit_contacts(rng);
+        scenario.favour_rounds(rng);
         scenario
     }
 

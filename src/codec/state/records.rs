@@ -293,6 +293,9 @@ pub(super) fn write_export(out: &mut Vec<u8>, export: &ExportRecord) {
     write_long(out, i64::try_from(export.control.approved_removals).unwrap_or(i64::MAX));
     write_minutes(out, &export.removed_by_minute);
     write_flag(out, export.existing_adopted);
+    for arrivals in export.arrivals_per_hour {
+        write_long(out, i64::try_from(arrivals).unwrap_or(i64::MAX));
+    }
 }
 
 pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
@@ -308,6 +311,7 @@ pub(super) fn read_export(reader: &mut Reader<'_>) -> Read<ExportRecord> {
         },
         removed_by_minute: reader.appended(read_minutes)?,
         existing_adopted: reader.appended(Reader::flag)?,
+        arrivals_per_hour: [reader.appended(Reader::number)?, reader.appended(Reader::number)?],
     })
 }
 

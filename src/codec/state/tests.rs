@@ -143,10 +143,19 @@ fn change() -> impl Strategy<Value = StateChange> {
         .prop_map(|(started_at, paused, approved_removals)| ControlRecord { started_at, paused, approved_removals });
     let list = proptest::option::of(any::<u128>());
     let existing = (any::<bool>(), proptest::option::of(millis()), any::<bool>());
-    let export = (list, minutes(), existing, control, minutes()).prop_map(
-        |(list, rows_by_minute, (existing_read, existing_from, existing_adopted), control, removed_by_minute)| {
-            let list = list.map(ListId::from_u128);
-            ExportRecord { list, rows_by_minute, existing_read, existing_from, control, existing_adopted, removed_by_minute }
+    let arrivals = (0..u64::from(u32::MAX), 0..u64::from(u32::MAX));
+    let export = (list, (minutes(), minutes()), existing, control, arrivals).prop_map(
+        |(list, (rows_by_minute, removed_by_minute), (existing_read, existing_from, existing_adopted), control, arrivals)| {
+            ExportRecord {
+                list: list.map(ListId::from_u128),
+                rows_by_minute,
+                existing_read,
+                existing_from,
+                control,
+                existing_adopted,
+                removed_by_minute,
+                arrivals_per_hour: arrivals.into(),
+            }
         },
     );
     let staging = (any::<u128>(), any::<u8>(), any::<bool>()).prop_map(|(list, number, condemned)| StagingListRecord {

@@ -10,7 +10,7 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::super::{Input, calls::TokenState, event::HoldReason, input::TokenOutcome};
+use super::super::{Input, Standing, calls::TokenState, event::HoldReason, input::TokenOutcome};
 use super::{START, Stage, catalog};
 
 /// Milliseconds of a day of UTC at [`START`].
@@ -275,6 +275,42 @@ fn an_activity_that_is_not_shown_is_asked_for_more_and_more_rarely() {
     let in_first_hour = polls.iter().filter(|at| **at < 3_600_000).count();
     assert!((20..50).contains(&in_first_hour), "{in_first_hour} polls in an hour");
     assert!(polls.len() < 200, "{} polls in a day", polls.len());
+}
+
+#[test]
+fn an_activity_that_hangs_closes_its_account_for_a_quarter_of_an_hour() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    for _ in 0..10 {
+        stage.engine.connections[0].activity_time.learn(1, UnixMillis(0), UnixMillis(20_000));
+    }
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    let began = stage.now.mono;
+    let mut posted_at = None;
+    let mut seen = None;
+    for second in 0..3_600 {
+        stage.pass(1_000);
+        if second == 60 {
+            stage.enter("p2");
+        }
+        seen = seen.or(stage.engine.snapshot(stage.now).exports[0].decisions.first().map(|decision| decision.standing));
+        for call in std::mem::take(&mut stage.calls) {
+            if let Request::Import { .. } = &call.request {
+                posted_at = posted_at.or(Some(stage.now.mono.since_ms(began)));
+                stage.started(&call, 2);
+            } else {
+                let hangs = [1, 2].map(|id| stage.activity(id, ActivityState::Processing, 1, None));
+                match call.request {
+                    Request::Activity { .. } => stage.answered(&call, hangs[0].clone()),
+                    _ => stage.activities(&call, hangs.to_vec(), None),
+                }
+            }
+        }
+    }
+    assert_eq!(seen, Some(Standing::Overdue));
+    let posted_at = posted_at.expect("others go on");
+    assert!((900_000..1_300_000).contains(&posted_at), "{posted_at}");
 }
 
 #[test]
