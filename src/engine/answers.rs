@@ -12,11 +12,12 @@ use super::{
     Engine, Event,
     activity::{Ending, Look, Stage},
     calls::{Polling, Purpose, TokenState},
-    event::{CallResult, HoldReason},
+    event::CallResult,
     input::TokenOutcome,
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_INTERVAL_MAX_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
+    reason::HoldReason,
     refusals::{RETRY_HELD_MS, was_counted},
     removal::Finding,
 };

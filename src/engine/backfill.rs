@@ -29,9 +29,9 @@ use crate::model::{
 
 use super::{
     Beginning, Engine, Event, FenceHasher,
-    event::HoldReason,
     membership::MemberId,
     planted::{Bug, planted},
+    reason::HoldReason,
 };
 
 /// What this term routes, compared with what the state knows.

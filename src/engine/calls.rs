@@ -9,13 +9,13 @@ use crate::model::{
 use super::{
     Engine, Event, Output,
     activity::Stage,
-    event::{HoldReason, Holder},
     limits::LANE_CALLS,
     membership::ContactSlot,
     output::{Call, CallId, ReadToken, RefreshId},
     pacer::Slot,
     planted::{Bug, planted},
     quota::{Charge, NoCall},
+    reason::{HoldReason, Holder},
     removal::Finding,
     staging::PoolCall,
 };

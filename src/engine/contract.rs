@@ -28,10 +28,10 @@ use super::{
     calls::Purpose,
     coalescer::{Place, Waiting},
     decision::grouped,
-    event::HoldReason,
     limits::{COUNT_AGAIN_MS, COUNT_FRESH_MS, LANE_CALLS},
     membership::{ContactSlot, Known},
     planted::{Bug, planted},
+    reason::HoldReason,
 };
 
 /// Ends of batches that are told apart; older ones are taken together.

@@ -18,10 +18,10 @@ use super::{
     Engine, Event, Output,
     activity::{Batch, Ending},
     coalescer::{Place, Waiting},
-    event::HoldReason,
     limits::count,
     membership::ContactSlot,
     output::OrderId,
+    reason::HoldReason,
     removal::Finding,
 };
 

@@ -18,7 +18,6 @@ use super::{
     Engine, Event, Output,
     activity::{Batch, Stage},
     control::Ordered,
-    event::{Holder, PauseReason},
     limits::{
         BATCH_CHUNK_ROWS, CHANGES_WAITING_LOW, CHANGES_WAITING_MAX, COMMIT_INTERVAL_MS, DIRTY_MEMBERS_MAX, IDLE_COMMIT_MS,
         LEASE_MS, LEASE_RENEW_MS, LETTERS_BYTES_MAX, LETTERS_MAX, RECORDS_UNSETTLED_LOW, RECORDS_UNSETTLED_MAX,
@@ -27,6 +26,7 @@ use super::{
     membership::{Known, MemberId},
     output::{Commit, CommitId},
     planted::{Bug, planted},
+    reason::{Holder, PauseReason},
     rounds::Round,
 };
 

@@ -25,10 +25,10 @@ use crate::model::{
 
 use super::{
     Beginning, Engine, Event, Output,
-    event::PauseReason,
     limits::count,
     membership::{MemberId, Membership},
     planted::{Bug, planted},
+    reason::PauseReason,
 };
 
 /// How the source grew, and which of its partitions are not read yet.

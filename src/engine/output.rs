@@ -10,7 +10,7 @@ use crate::model::{
     time::Mono,
 };
 
-use super::event::{Event, PauseReason};
+use super::{event::Event, reason::PauseReason};
 
 /// A call's number, unique within a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

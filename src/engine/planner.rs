@@ -21,7 +21,6 @@ use super::{
     activity::{BatchRow, Cut, Stage},
     coalescer::{Queue, Waiting},
     contract::Fit,
-    event::{HoldReason, PauseReason},
     limits::{
         IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, LINGER_POURING_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX,
         POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS,
@@ -29,6 +28,7 @@ use super::{
     membership::ContactSlot,
     polls,
     price::{Demand, PRICE_AGAIN_MS, Price},
+    reason::{HoldReason, PauseReason},
     removal::Finding,
 };
 

@@ -9,8 +9,8 @@ use crate::model::{
 use super::{
     Engine,
     calls::{CallInFlight, Purpose, TokenState},
-    event::HoldReason,
     limits::{QUEUE_FULL_MAX_MS, QUEUE_FULL_MS},
+    reason::HoldReason,
 };
 
 /// A hold that a person has to end is tried again this often.

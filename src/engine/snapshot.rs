@@ -12,7 +12,7 @@ use super::{
     brake::Braked,
     contract::ContractReached,
     decision::Decision,
-    event::{HoldReason, PauseReason},
+    reason::{HoldReason, PauseReason},
 };
 
 /// What the engine knows of itself.

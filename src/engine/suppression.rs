@@ -21,13 +21,13 @@ use super::{
     activity::{Ending, Stage},
     answers::is_stale,
     calls::Purpose,
-    event::HoldReason,
     limits::{
         LANE_CALLS, STAGING_FRESH_MS, SUPPRESSED_MAX, SUPPRESSION_ACCOUNT_MS, SUPPRESSION_FRESH_MAX_MS, SUPPRESSION_FRESH_MS,
         SUPPRESSION_LOOK_UP_MS, SUPPRESSION_OVERLAP_MS, WALL_SKEW_MS, count,
     },
     membership::{ContactSlot, Known},
     planted::{Bug, planted},
+    reason::HoldReason,
 };
 
 /// A reading under way: page after page.

@@ -18,8 +18,8 @@ use tokio::{
 use crate::{
     engine::{
         Engine, Input, Output,
-        event::HoldReason,
         output::{Call, Commit, CommitId, OrderId, ReadToken},
+        reason::HoldReason,
     },
     model::{
         catalog::{Catalog, ExportId},

@@ -3,7 +3,8 @@
 
 use crate::engine::{
     Event,
-    event::{CallResult, HoldReason, RoundEnd, StagingListChange},
+    event::{CallResult, RoundEnd, StagingListChange},
+    reason::HoldReason,
 };
 use crate::model::{activity::ActivityState, batch::CutReason, call::CallKind, catalog::RemovalStrategy, named};
 

@@ -3,7 +3,8 @@
 use crate::{
     engine::{
         Event, Snapshot,
-        event::{CallResult, Holder, PauseReason, RecordCounts, RoundEnd},
+        event::{CallResult, RecordCounts, RoundEnd},
+        reason::{Holder, PauseReason},
     },
     model::{
         Text,
@@ -310,7 +311,7 @@ impl Telemetry {
         let view = shown.view;
         let shard = shown.shard.to_string();
         let age = |since: Option<UnixMillis>| since.map_or(0.0, |since| seconds(wall.since_ms(since)));
-        let held = |holder: &str, name: &str, reason: Option<crate::engine::event::HoldReason>| {
+        let held = |holder: &str, name: &str, reason: Option<crate::engine::reason::HoldReason>| {
             if let Some(reason) = reason {
                 self.held.with_label_values(&[holder, name, reason.as_str()]).set(1);
             }
@@ -465,7 +466,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::event::{HoldReason, PauseReason, StagingListChange},
+        engine::{
+            event::StagingListChange,
+            reason::{HoldReason, PauseReason},
+        },
         model::{
             batch::{BatchName, CutReason, Operation},
             call::CallKind,

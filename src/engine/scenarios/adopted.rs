@@ -7,7 +7,7 @@ use crate::model::{
     state::{ADOPTED_PREFIX, StateKey},
 };
 
-use super::super::{Event, PartitionBeginning, event::HoldReason};
+use super::super::{Event, PartitionBeginning, reason::HoldReason};
 use super::{ContactId, Input, LIST, P, START, Stage, catalog};
 
 fn adopts() -> Catalog {

@@ -9,7 +9,7 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::super::{Event, event::HoldReason};
+use super::super::{Event, reason::HoldReason};
 use super::{Input, LIST, P, START, Stage, catalog};
 use crate::model::{
     ListId, Text,

@@ -7,7 +7,7 @@ use crate::model::{
     event::ChangeKind,
 };
 
-use super::super::{Braked, event::HoldReason};
+use super::super::{Braked, reason::HoldReason};
 use super::{START, Stage, catalog};
 
 /// Ten members are ours, and two of them, or a fifth, may leave within an hour.

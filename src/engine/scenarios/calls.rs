@@ -10,7 +10,7 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::super::{Input, Standing, calls::TokenState, event::HoldReason, input::TokenOutcome};
+use super::super::{Input, Standing, calls::TokenState, input::TokenOutcome, reason::HoldReason};
 use super::{START, Stage, catalog};
 
 /// Milliseconds of a day of UTC at [`START`].

@@ -7,7 +7,7 @@ use crate::model::{
     state::{StateKey, StateValue},
 };
 
-use super::super::{ContractReached, event::HoldReason, output::Call};
+use super::super::{ContractReached, output::Call, reason::HoldReason};
 use super::{START, Stage, backfill::two_exports, catalog};
 
 const MINUTE_MS: u64 = 60_000;

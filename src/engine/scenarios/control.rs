@@ -9,7 +9,7 @@ use crate::model::{
     event::ChangeKind,
 };
 
-use super::super::{Event, event::HoldReason, output::OrderId};
+use super::super::{Event, output::OrderId, reason::HoldReason};
 use super::{Input, LIST, Output, START, Stage, catalog};
 use crate::model::catalog::ExportId;
 

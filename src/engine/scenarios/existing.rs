@@ -6,7 +6,7 @@ use crate::model::{
     time::UnixMillis,
 };
 
-use super::super::event::HoldReason;
+use super::super::reason::HoldReason;
 use super::{ContactId, LIST, START, Stage, catalog};
 
 fn page(profiles: &[&str], next: Option<&str>) -> Outcome {

@@ -9,7 +9,7 @@ use crate::model::{
     state::StateKey,
 };
 
-use super::super::{Event, event::HoldReason};
+use super::super::{Event, reason::HoldReason};
 use super::{Call, LIST, START, Stage, backfill::two_exports, catalog};
 
 const NEW: ListId = ListId::from_u128(99);

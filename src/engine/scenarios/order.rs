@@ -1,7 +1,7 @@
 //! A source that grows: what it gains is read behind what came before it.
 
 use crate::{
-    engine::{Event, Input, PartitionBeginning, event::PauseReason, limits::LETTERS_BYTES_MAX, output::Call},
+    engine::{Event, Input, PartitionBeginning, limits::LETTERS_BYTES_MAX, output::Call, reason::PauseReason},
     model::{
         activity::ActivityState,
         call::Request,

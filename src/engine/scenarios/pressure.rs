@@ -3,8 +3,8 @@
 use crate::{
     engine::{
         Event, Input, Output,
-        event::PauseReason,
         limits::{CHANGES_WAITING_MAX, LETTERS_BYTES_MAX},
+        reason::PauseReason,
     },
     model::{
         catalog::ExportId,

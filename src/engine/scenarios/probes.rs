@@ -5,7 +5,7 @@ use crate::model::{
     catalog::RemovalStrategy,
 };
 
-use super::super::event::HoldReason;
+use super::super::reason::HoldReason;
 use super::{
     START, Stage,
     calls::{MIDNIGHT, held},

@@ -8,7 +8,7 @@ use crate::model::{
     state::{StateChange, StateKey, StateValue},
 };
 
-use super::super::{Event, event::HoldReason};
+use super::super::{Event, reason::HoldReason};
 use super::{LIST, START, Stage, backfill::two_exports, catalog};
 use crate::model::ListId;
 

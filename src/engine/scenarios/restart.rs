@@ -12,7 +12,7 @@ use crate::model::{
     time::Mono,
 };
 
-use super::super::{Beginning, Engine, Input, PartitionBeginning, event::HoldReason};
+use super::super::{Beginning, Engine, Input, PartitionBeginning, reason::HoldReason};
 use super::{P, START, Stage, catalog};
 
 #[test]
@@ -272,7 +272,7 @@ fn a_shard_that_is_held_as_a_whole_can_be_looked_at() {
 fn a_source_made_anew_is_a_hold_and_an_expired_record_is_none() {
     use std::sync::Arc;
 
-    use super::super::{Beginning, Engine, PartitionBeginning, event::HoldReason};
+    use super::super::{Beginning, Engine, PartitionBeginning, reason::HoldReason};
     use crate::model::{position::NextOffset, time::Mono};
 
     let mut stage = Stage::begin(Vec::new(), None, START);

@@ -8,7 +8,7 @@ use crate::model::{
     state::{StateKey, StateValue},
 };
 
-use super::super::{event::HoldReason, output::Call};
+use super::super::{output::Call, reason::HoldReason};
 use super::{START, Stage, backfill::two_exports, catalog};
 
 const WEEK_MS: u64 = 7 * 86_400_000;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    engine::event::{HoldReason, PauseReason},
+    engine::reason::{HoldReason, PauseReason},
     shell::{
         kafka::KafkaView,
         stage::Shared,

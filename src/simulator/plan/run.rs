@@ -15,10 +15,10 @@ use super::{
 };
 use crate::engine::{
     Beginning, Engine, Event, Input, Output, PartitionBeginning,
-    event::HoldReason,
     input::TokenOutcome,
     limits,
     output::{Call, CallId, CommitId, RefreshId},
+    reason::HoldReason,
     staging_name,
 };
 use crate::model::{

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::{Happening, World, process::Term};
-use crate::engine::{Input, event::HoldReason, output::OrderId};
+use crate::engine::{Input, output::OrderId, reason::HoldReason};
 use crate::model::{
     Text,
     catalog::{Catalog, ExportId, RemovalBrake},
