@@ -251,7 +251,9 @@ impl Engine {
         let account = self.connection_mut(connection);
         account.open_batches += 1;
         account.open_rows += rows_held(cut.rows.len(), cut.import.as_ref());
-        self.application_mut(application).unsent += 1;
+        account.unsent += 1;
+        let key = self.application_mut(application);
+        (key.unsent, key.ready) = (key.unsent + 1, key.ready + 1);
         if cut.round.is_some() {
             // Its two activities are planned as they are sent.
             let more = self.removal_calls_usual(now, cut.export).map_or(0.0, |calls| calls - 2.0);

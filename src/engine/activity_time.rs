@@ -189,13 +189,12 @@ impl ActivityTime {
 
     /// What an activity that was begun at `since` and last seen running at `seen_at` says of those to come. One that a
     /// younger one has overtaken hangs by itself, and so does one that is overdue for very long.
-    pub(super) fn gate(&self, rows: u64, since: Mono, seen_at: Mono) -> Option<Gate> {
+    pub(super) fn gate(&self, now: Mono, rows: u64, since: Mono, seen_at: Mono) -> Option<Gate> {
         if self.is_serial() {
             return Some(Gate::InTurn);
         }
-        let age_ms = seen_at.since_ms(since);
-        let alone = since < self.youngest_ended || age_ms > OVERDUE_HOLDS_MAX_MS;
-        (!alone && self.is_overdue(rows, age_ms)).then_some(Gate::Overdue)
+        let alone = since < self.youngest_ended || now >= since.plus_ms(OVERDUE_HOLDS_MAX_MS);
+        (!alone && self.is_overdue(rows, seen_at.since_ms(since))).then_some(Gate::Overdue)
     }
 
     /// Whether an activity of that age takes longer than its rows explain.
@@ -277,11 +276,11 @@ mod tests {
     fn one_that_hangs_closes_its_account_only_while_it_may_wait_for_others() {
         let mut time = learned(false);
         let since = Mono(100_000);
-        let gate = |time: &ActivityTime, age_ms| time.gate(1_000, since, since.plus_ms(age_ms));
+        let gate = |time: &ActivityTime, age_ms| time.gate(since.plus_ms(age_ms), 1_000, since, since.plus_ms(age_ms));
         assert_eq!([30_000, 40_000, 1_000_000].map(|age_ms| gate(&time, age_ms)), [None, Some(Gate::Overdue), None]);
         time.ended(since.plus_ms(1));
         assert_eq!(gate(&time, 40_000), None, "a younger one has overtaken it");
-        assert_eq!(learned(true).gate(1_000, since, since), Some(Gate::InTurn));
+        assert_eq!(learned(true).gate(since, 1_000, since, since), Some(Gate::InTurn));
     }
 
     #[test]

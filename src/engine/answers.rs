@@ -17,7 +17,7 @@ use super::{
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_INTERVAL_MAX_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
-    reason::HoldReason,
+    reason::{HoldReason, Holder},
     refusals::{RETRY_HELD_MS, was_counted},
     removal::Finding,
 };
@@ -95,8 +95,12 @@ impl Engine {
             let state = self.connection_mut(call.connection);
             state.failures = 0;
             state.rejections = 0;
+            self.wait_for_a_person.remove(&Holder::Connection(call.connection));
+            if let Some(export) = export {
+                self.wait_for_a_person.remove(&Holder::Export(export));
+            }
             if let Purpose::Post(_) = call.purpose {
-                state.queue_full = 0;
+                self.connection_mut(call.connection).full_queue.has_room();
             }
         }
         if let Outcome::Refused(refusal) = &outcome {

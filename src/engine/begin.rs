@@ -307,6 +307,7 @@ impl Engine {
                     hour_clock: None,
                     pours: false,
                     unsent: 0,
+                    ready: 0,
                     owed: 0,
                     promised: 0,
                     held: None,

@@ -8,7 +8,7 @@ use crate::model::{
 
 use super::{
     Engine, Event, Output,
-    activity::Stage,
+    activity::{Batch, Stage},
     limits::LANE_CALLS,
     membership::ContactSlot,
     output::{Call, CallId, ReadToken, RefreshId},
@@ -213,7 +213,7 @@ impl Engine {
             // These two keep batches from being cut: one that was cut is counted already.
             let cut_anyway = [HoldReason::ProfilesPerHour, HoldReason::QuotaSpent];
             let held = self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason));
-            if held || self.connections[usize::from(connection.0)].held.is_some() {
+            if held || !self.may_begin(now, connection) {
                 continue;
             }
             if self.takes_back_held(number) {
@@ -251,6 +251,17 @@ impl Engine {
             }
             self.call(now, connection, permit, request, Purpose::Post(number));
         }
+    }
+
+    /// Whether an activity may be begun in an account now. Where its queue was full the last time, one alone tries.
+    fn may_begin(&mut self, now: Now, id: ConnectionId) -> bool {
+        let account = &self.connections[usize::from(id.0)];
+        if let Some(until) = account.full_queue.until(now.mono) {
+            self.wake_at(until);
+            return false;
+        }
+        let tries = |batch: &Batch| batch.connection == id && matches!(batch.stage, Stage::Posting);
+        account.held.is_none() && !(account.full_queue.is_in_doubt() && self.batches.values().any(tries))
     }
 
     fn find_list(&mut self, now: Now, export: ExportId) {
@@ -375,9 +386,7 @@ impl Engine {
     pub(super) fn permit(&mut self, now: Now, id: ConnectionId, lane_calls: u32) -> Option<Permit> {
         let application = self.catalog.connection(id).application;
         let connection = &self.connections[usize::from(id.0)];
-        // A full queue is no reason not to read what becomes of what is in it.
-        let held = connection.held.is_some_and(|(reason, _)| reason != HoldReason::ActivityQueueFull);
-        if now.mono < self.first_call_at || held || !connection.token.works(now) {
+        if now.mono < self.first_call_at || connection.held.is_some() || !connection.token.works(now) {
             return None;
         }
         if self.applications[usize::from(application.0)].held.is_some() || !self.leased(now) {
@@ -458,7 +467,7 @@ impl Engine {
             }
         }
         for id in self.connection_ids() {
-            if let Some((reason, _)) = self.connections[usize::from(id.0)].held {
+            if let Some((reason, _)) = self.connections[usize::from(id.0)].hold() {
                 holds.insert(Holder::Connection(id), reason);
             }
         }
@@ -467,6 +476,11 @@ impl Engine {
                 holds.insert(Holder::Export(id), reason);
             }
         }
+        // What is tried again now and then waits for a person until a call has gone well.
+        let connections = self.connection_ids().map(|id| (Holder::Connection(id), self.connections[usize::from(id.0)].held));
+        let exports = self.export_ids().map(|id| (Holder::Export(id), self.export(id).held));
+        let tried = connections.chain(exports).filter(|(_, held)| held.is_some_and(|(reason, _)| reason.needs_a_person()));
+        self.wait_for_a_person.extend(tried.map(|(who, _)| who).collect::<Vec<_>>());
         let before = std::mem::take(&mut self.holds);
         for (who, reason) in &before {
             if holds.get(who) != Some(reason) {
@@ -477,7 +491,7 @@ impl Engine {
             if before.get(who) != Some(reason) {
                 let until = match who {
                     Holder::Application(id) => self.applications[usize::from(id.0)].held.map(|(_, until)| until),
-                    Holder::Connection(id) => self.connections[usize::from(id.0)].held.map(|(_, until)| until),
+                    Holder::Connection(id) => self.connections[usize::from(id.0)].hold().map(|(_, until)| until),
                     Holder::Export(id) => self.export(*id).held.map(|(_, until)| until),
                     Holder::Shard => None,
                 };

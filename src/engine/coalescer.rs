@@ -184,6 +184,19 @@ impl Queue {
         self.entries.remove(&key).map(|slot| (slot, key.1))
     }
 
+    /// All entries whose sequence is not above `upto`.
+    pub fn take_upto(&mut self, upto: u64) -> Vec<ContactSlot> {
+        let mut taken = Vec::new();
+        self.entries.retain(|(_, sequence), slot| {
+            let stays = *sequence > upto;
+            if !stays {
+                taken.push(*slot);
+            }
+            stays
+        });
+        taken
+    }
+
     /// Puts the entry of a change that still waits back to where it was popped from.
     pub fn put_back(&mut self, slot: ContactSlot, waiting: &Waiting) {
         self.entries.insert((waiting.queued_at, waiting.sequence), slot);
@@ -218,6 +231,8 @@ mod tests {
         queue.push(ContactSlot(2), &older);
         assert_eq!((queue.oldest(), queue.waited_ms(Mono(10_000))), (Some(Mono(4_000)), 7_000));
         assert_eq!(queue.pop_upto(1), Some((ContactSlot(1), 1)), "only who had come by then");
+        queue.put_back(ContactSlot(1), &newer);
+        assert_eq!(queue.take_upto(1), [ContactSlot(1)]);
         queue.put_back(ContactSlot(1), &newer);
         assert_eq!(queue.pop(), Some((ContactSlot(2), 2)));
         queue.dropped(&older);

@@ -436,9 +436,11 @@ impl Engine {
     fn waiting_for_a_person(&self) -> usize {
         let held = self.export_ids().filter(|id| {
             let state = self.export(*id);
-            [Holder::Export(*id), Holder::Connection(state.connection), Holder::Application(state.application)]
-                .iter()
-                .any(|who| self.holds.get(who).is_some_and(|reason| reason.needs_a_person()))
+            let holders = [Holder::Export(*id), Holder::Connection(state.connection), Holder::Application(state.application)];
+            let waits = |who: &Holder| {
+                self.wait_for_a_person.contains(who) || self.holds.get(who).is_some_and(|reason| reason.needs_a_person())
+            };
+            holders.iter().any(waits)
         });
         held.map(|id| self.in_queues(id)).sum()
     }

@@ -39,6 +39,7 @@ mod erasure;
 mod existing;
 mod few;
 mod flapping;
+mod full_queue;
 mod ghosts;
 mod hourly;
 mod journal;
@@ -149,6 +150,8 @@ pub struct Engine {
     paused: Option<PauseReason>,
     held: Option<HoldReason>,
     holds: BTreeMap<Holder, HoldReason>,
+    /// Those whose holds are tried again by themselves, though only a person ends them, since their last call that went well.
+    wait_for_a_person: BTreeSet<Holder>,
     drain: Option<Drain>,
     wake: Option<Mono>,
     /// Records that cannot be decoded are another shard's to write letters for.
@@ -177,6 +180,8 @@ struct ApplicationState {
     pours: bool,
     /// Batches that are cut and not sent yet.
     unsent: u32,
+    /// Those among them that may be sent as far as holds go.
+    ready: u32,
     /// Calls that what was begun still needs to come to its end.
     owed: u32,
     /// Calls of removals that were decided to go by staging lists and are in no round yet.
@@ -201,8 +206,9 @@ struct ConnectionState {
     held: Option<(HoldReason, Mono)>,
     /// Failures in a row.
     failures: u32,
-    /// How often in a row its queue of activities was full.
-    queue_full: u32,
+    full_queue: full_queue::FullQueue,
+    /// Batches that are cut, of its exports, and not sent yet.
+    unsent: u32,
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
@@ -331,6 +337,7 @@ impl Engine {
             paused: None,
             held: None,
             holds: BTreeMap::new(),
+            wait_for_a_person: BTreeSet::new(),
             drain: None,
             wake: None,
             leaves_undecodable: false,
@@ -411,10 +418,10 @@ impl Engine {
         self.park(now);
         self.commit_if_due(now);
         self.read_waiting();
-        self.press_back();
         self.tell_suppressed();
         self.tell_flapping();
         self.tell(now);
+        self.press_back();
     }
 
     /// Looks again at `at`, at the latest.
@@ -485,6 +492,11 @@ impl ApplicationState {
 }
 
 impl ConnectionState {
+    /// Why, and until when, nothing is begun in it.
+    fn hold(&self) -> Option<(HoldReason, Mono)> {
+        self.held.or_else(|| self.full_queue.hold())
+    }
+
     fn new() -> Self {
         Self {
             fences: HashMap::default(),
@@ -494,7 +506,8 @@ impl ConnectionState {
             rejections: 0,
             held: None,
             failures: 0,
-            queue_full: 0,
+            full_queue: full_queue::FullQueue::default(),
+            unsent: 0,
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),

@@ -19,11 +19,12 @@ use crate::model::{
 use super::{
     Engine,
     activity::{BatchRow, Cut, Stage},
+    activity_time::Gate,
     coalescer::{Queue, Waiting},
     contract::Fit,
     limits::{
         IMPORT_BYTES_MAX, IMPORT_ROWS_MAX, LANE_CALLS, LINGER_MIN_MS, LINGER_POURING_MS, OPEN_BATCHES_MAX, OPEN_ROWS_MAX,
-        POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS,
+        OVERDUE_HOLDS_MAX_MS, POURING_PER_SECOND, REMOVAL_IDS_MAX, UNSENT_SECONDS,
     },
     membership::ContactSlot,
     polls,
@@ -79,7 +80,7 @@ impl Engine {
         }
         self.solve_prices(now);
         self.look_at_pouring(now);
-        self.look_at_open();
+        self.look_at_open(now);
         let mut may_cut: Vec<ExportId> = Vec::new();
         for export in self.export_ids() {
             self.look_for_later(now, export);
@@ -411,7 +412,14 @@ impl Engine {
         let (connection, application) = (state.connection, state.application);
         let account = &self.connections[usize::from(connection.0)];
         let key = &self.applications[usize::from(application.0)];
+        if let Some(until) = account.full_queue.until(now.mono) {
+            self.wake_at(until);
+            return false;
+        }
+        // One batch is enough to try whether it has room.
+        let tries_already = account.full_queue.is_in_doubt() && account.unsent > 0;
         if key.held.is_some()
+            || tries_already
             || account.held.is_some()
             || account.gated.is_some()
             || account.open_batches >= OPEN_BATCHES_MAX
@@ -421,7 +429,7 @@ impl Engine {
         }
         let unsent = key.unsent;
         let pace = self.catalog.application(application).calls_per_second.unwrap_or(u32::MAX);
-        if unsent >= pace.saturating_mul(UNSENT_SECONDS) {
+        if key.ready >= pace.saturating_mul(UNSENT_SECONDS) {
             return false;
         }
         // A batch that cannot be sent today would fence its contacts until tomorrow. What was begun comes before what was not.
@@ -453,12 +461,12 @@ impl Engine {
     }
 
     /// What is open: batches that are cut and not sent yet, and accounts that had better be read before more is begun.
-    fn look_at_open(&mut self) {
+    fn look_at_open(&mut self, now: Now) {
         for key in &mut self.applications {
-            (key.unsent, key.owed, key.promised) = (0, 0, 0);
+            (key.unsent, key.ready, key.owed, key.promised) = (0, 0, 0, 0);
         }
         for account in &mut self.connections {
-            account.gated = None;
+            (account.gated, account.unsent) = (None, 0);
         }
         for export in self.export_ids() {
             let promised = self.staging_calls_left(export);
@@ -468,6 +476,7 @@ impl Engine {
             let key = self.application_mut(application);
             key.promised = key.promised.saturating_add(promised);
         }
+        let mut wake: Option<Mono> = None;
         let mut follows = vec![false; self.connections.len()];
         for batch in self.batches.values() {
             let state = &self.exports[usize::from(batch.export.0)];
@@ -478,11 +487,20 @@ impl Engine {
             }
             match &batch.stage {
                 Stage::Opening | Stage::Committing(_) | Stage::Ready if !batch.restored => {
-                    self.applications[usize::from(state.application.0)].unsent += 1;
+                    let account = &mut self.connections[usize::from(batch.connection.0)];
+                    let key = &mut self.applications[usize::from(state.application.0)];
+                    account.unsent += 1;
+                    key.unsent += 1;
+                    // What a held account has cut takes nothing of the pace from the others of its key.
+                    key.ready += u32::from(account.hold().is_none() && state.held.is_none());
                 }
                 Stage::Running { since, seen_at, .. } => {
                     let account = &mut self.connections[usize::from(batch.connection.0)];
-                    let gate = account.activity_time.gate(batch.rows.len() as u64, *since, *seen_at);
+                    let gate = account.activity_time.gate(now.mono, batch.rows.len() as u64, *since, *seen_at);
+                    if gate == Some(Gate::Overdue) {
+                        let over = since.plus_ms(OVERDUE_HOLDS_MAX_MS);
+                        wake = Some(wake.map_or(over, |at: Mono| at.min(over)));
+                    }
                     account.gated = account.gated.or(gate);
                 }
                 Stage::Opening
@@ -494,6 +512,9 @@ impl Engine {
                 | Stage::Checking(_)
                 | Stage::Ended(_) => {}
             }
+        }
+        if let Some(at) = wake {
+            self.wake_at(at);
         }
     }
 
@@ -583,8 +604,10 @@ impl Engine {
         let Some(list) = self.export(export).list else { return };
         loop {
             let rows_max = REMOVAL_IDS_MAX.min(self.rows_allowed(now, export));
-            let connection = self.export(export).connection;
-            if self.connections[usize::from(connection.0)].open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
+            let account = &self.connections[usize::from(self.export(export).connection.0)];
+            // Whatever decided it: in an account that is held they wait in their queue, without a fence.
+            let held = account.held.is_some() || account.full_queue.until(now.mono).is_some();
+            if held || account.open_batches >= OPEN_BATCHES_MAX || rows_max == 0 {
                 return;
             }
             // Who leaves the list, and whose contact is deleted.

@@ -17,13 +17,19 @@ use super::{
     limits::{CONFIRM_CALLS, CONFIRM_MAX_MS, CONFIRM_SMALL_MAX_MS, OPEN_ROWS_MAX, TOGETHER_MAX_MS, TOGETHER_MS, UNREAD_WEIGHT},
 };
 
+/// One whose turn it should have been over is read again after this long,
+const TURN_POLL_MS: u64 = 60_000;
+/// and each that runs while the stage stops after this long.
+const DRAIN_POLL_MS: u64 = 5_000;
+
 /// One running activity, as a poll sees it.
 #[derive(Debug, Clone, Copy)]
 struct Running {
     /// When it is likely done.
     done_at: Mono,
-    /// When its answer was read.
+    /// When its answer was read, and when it was last seen running.
     since: Mono,
+    seen_at: Mono,
     rows: u64,
     /// A round's removal waits for it.
     staged: bool,
@@ -85,7 +91,7 @@ impl Engine {
         let vendor_now = self.vendor_now(self.catalog.connection(id).application, now);
         let left_ms = time.turn_left_ms(first.rows, now.mono.since_ms(first.since), vendor_now);
         if left_ms == 0 {
-            return Some(first.done_at);
+            return Some(first.done_at.min(first.seen_at.plus_ms(TURN_POLL_MS)));
         }
         let later_ms = running.get(1).filter(|_| running.len() > 2).map_or(0, |second| time.look_after_ms(second.rows));
         Some(now.mono.plus_ms(left_ms + later_ms))
@@ -100,7 +106,11 @@ impl Engine {
         running.sort_unstable_by_key(|one| one.done_at);
         let first = running.first()?.done_at;
         let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
-        if self.drain.is_some() || account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
+        if self.drain.is_some() {
+            // What ends before the stop is read by this term: the next one would have to send it again.
+            return running.iter().map(|one| one.done_at.min(one.seen_at.plus_ms(DRAIN_POLL_MS))).min();
+        }
+        if account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
             return Some(first);
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));
@@ -123,12 +133,12 @@ impl Engine {
             match &batch.stage {
                 // Its removal needs no reading of its import.
                 Stage::Running { .. } if unread.contains(number) => {}
-                Stage::Running { next_poll, since, unlisted, .. } => {
+                Stage::Running { next_poll, since, seen_at, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
                     let staged = batch.stages();
                     let urgent = batch.restored || batch.repeated || batch.is_early();
                     let rows = batch.rows.len() as u64;
-                    polls.running.push(Running { done_at: *next_poll, since: *since, rows, staged, urgent });
+                    polls.running.push(Running { done_at: *next_poll, since: *since, seen_at: *seen_at, rows, staged, urgent });
                     // Two activities of one round are read together.
                     if self.import_ahead(*number).is_none() {
                         polls.first = polls.first.or(Some(*number));
@@ -223,7 +233,7 @@ mod tests {
     use super::*;
 
     fn running(done_at: u64, rows: u64) -> Running {
-        Running { done_at: Mono(done_at), since: Mono(0), rows, staged: false, urgent: false }
+        Running { done_at: Mono(done_at), since: Mono(0), seen_at: Mono(0), rows, staged: false, urgent: false }
     }
 
     #[test]

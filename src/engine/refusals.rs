@@ -9,7 +9,6 @@ use crate::model::{
 use super::{
     Engine,
     calls::{CallInFlight, Purpose, TokenState},
-    limits::{QUEUE_FULL_MAX_MS, QUEUE_FULL_MS},
     reason::HoldReason,
 };
 
@@ -88,11 +87,7 @@ impl Engine {
             }
             Disposition::QueueFull => {
                 // The queue is the account's, whichever export met it.
-                let account = self.connection_mut(call.connection);
-                let wait_ms = (QUEUE_FULL_MS << account.queue_full.min(8)).min(QUEUE_FULL_MAX_MS);
-                account.queue_full = account.queue_full.saturating_add(1);
-                let until = now.mono.plus_ms(retry_ms.max(wait_ms));
-                account.held = Some((HoldReason::ActivityQueueFull, until));
+                let until = self.connection_mut(call.connection).full_queue.told(now.mono, call.handed_over, retry_ms);
                 self.wake_at(until);
             }
             Disposition::RefreshToken => {

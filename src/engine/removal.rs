@@ -209,7 +209,7 @@ impl Engine {
         state.finding = Finding::Idle;
         state.members_shown = seen;
         // Whoever was not on any page, and waited before the first of them, is not on the list.
-        while let Some((slot, _)) = self.export_mut(export).removals.unfound.pop_upto(upto) {
+        for slot in self.export_mut(export).removals.unfound.take_upto(upto) {
             self.on_absent(now, began, export, slot);
         }
         self.cut_removals(now, export);

@@ -323,12 +323,17 @@ impl Engine {
                 self.wake_at(at);
             }
             let Some(call) = call else { continue };
-            if let PoolCall::Delete(list) = call
-                && self.is_exports(list)
-            {
-                self.forget_list(id, list);
-                self.wake_at(now.mono);
-                continue;
+            if let PoolCall::Delete(list) = call {
+                if self.is_exports(list) {
+                    self.forget_list(id, list);
+                    self.wake_at(now.mono);
+                    continue;
+                }
+                // It is an activity as well.
+                if let Some(until) = self.connections[usize::from(id.0)].full_queue.until(now.mono) {
+                    self.wake_at(until);
+                    continue;
+                }
             }
             let Some(permit) = self.permit(now, id, LANE_CALLS) else { continue };
             let staging = &mut self.connection_mut(id).staging;
@@ -489,7 +494,8 @@ impl Engine {
                 self.forget_list(id, list);
             }
             Outcome::Refused(Refusal {
-                disposition: Disposition::Conflict | Disposition::QueueFull | Disposition::Split,
+                // A full queue of activities is told of this call as one that comes too fast.
+                disposition: Disposition::Conflict | Disposition::QueueFull | Disposition::Throttled | Disposition::Split,
                 ..
             }) => {
                 self.delete_at(id, list, now.mono.plus_ms(DELETE_AGAIN_MS));

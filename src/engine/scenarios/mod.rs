@@ -10,6 +10,7 @@ mod control;
 mod erasure;
 mod existing;
 mod flapping;
+mod full_queue;
 mod ghosts;
 mod life;
 mod lists;

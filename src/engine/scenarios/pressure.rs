@@ -3,10 +3,13 @@
 use crate::{
     engine::{
         Event, Input, Output,
+        calls::TokenState,
+        input::TokenOutcome,
         limits::{CHANGES_WAITING_MAX, LETTERS_BYTES_MAX},
-        reason::PauseReason,
+        reason::{HoldReason, PauseReason},
     },
     model::{
+        call::Request,
         catalog::ExportId,
         control::ControlAction,
         event::{DecodeFault, RawRecord, RecordContent, SourceRecord, Undecodable},
@@ -81,4 +84,29 @@ fn a_partition_that_the_source_gains_while_reading_is_paused_is_not_read() {
     let outputs: Vec<Output> = std::iter::from_fn(|| stage.engine.poll_output()).collect();
     assert!(!outputs.iter().any(|output| matches!(output, Output::Resume { .. })), "{outputs:?}");
     assert_eq!(stage.engine.waiting_partitions(), [PartitionId(1)]);
+}
+
+#[test]
+fn a_hold_that_is_tried_again_now_and_then_stops_nobodys_reading_in_between() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.tokens = vec![TokenOutcome::Missing; 20];
+    stage.engine.connections[0].token = TokenState::Unread;
+    stage.pass(1_000);
+    assert_eq!(stage.engine.snapshot(stage.now).connections[0].held, Some(HoldReason::NoToken));
+    while stage.engine.journal.waiting <= CHANGES_WAITING_MAX {
+        let records = (0..20_000).map(|_| stage.next_entry()).collect();
+        stage.engine.handle_input(stage.now, Input::Records(records));
+        stage.pass(10_000);
+    }
+    stage.pass(60_000);
+    assert!(stage.tokens.len() < 18, "it was looked for several times");
+    assert!(!stage.events.iter().any(|event| matches!(event, Event::Paused { .. })));
+    // Somebody signs in, and what waits is sent.
+    stage.tokens.clear();
+    stage.pass(60_000);
+    assert!(stage.calls.iter().any(|call| matches!(call.request, Request::Import { .. })), "{:?}", stage.calls);
+    for call in std::mem::take(&mut stage.calls) {
+        stage.started(&call, 1);
+    }
+    assert!(stage.engine.wait_for_a_person.is_empty());
 }

@@ -252,6 +252,28 @@ fn a_stop_is_over_at_its_deadline_whatever_is_waited_for() {
 }
 
 #[test]
+fn what_ends_while_the_stage_stops_is_read_however_long_it_ran() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.started(&post, 1);
+    let began = stage.now.mono;
+    while stage.now.mono.since_ms(began) < 7_200_000 {
+        stage.pass(1_000);
+        for poll in std::mem::take(&mut stage.calls) {
+            stage.answered(&poll, stage.activity(1, ActivityState::Processing, 1, None));
+        }
+    }
+    stage.engine.handle_input(stage.now, Input::Drain { deadline: stage.now.mono.plus_ms(60_000) });
+    stage.drain();
+    let poll = stage.next_call_within(6_000);
+    stage.answered(&poll, stage.activity(1, ActivityState::Completed, 1, None));
+    stage.pass(1_000);
+    assert!(stage.drained);
+    assert_eq!(stage.offset, 1);
+}
+
+#[test]
 fn a_shard_that_is_held_as_a_whole_can_be_looked_at() {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.enter("p1");
