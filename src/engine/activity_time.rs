@@ -26,6 +26,8 @@ const SURELY_UNREAD: f64 = 3.0;
 const SURELY_MAX: f64 = 10.0;
 /// And this much more: the vendor's times are whole seconds.
 const MARGIN_MIN_MS: u64 = 2_000;
+/// How well ends are foretold is remembered for longer: the margins are several times that.
+const SPREAD_MEMORY: f64 = 0.98;
 /// Ends before the error is known well enough.
 const SPREAD_ENDS_MIN: u32 = 6;
 /// Ends that the first line misses by more than this part are looked at in the light of the second.
@@ -218,7 +220,7 @@ impl ActivityTime {
                 (self.line().expected_ms(rows as f64), ms(if self.is_serial() { begun_at } else { created_at }));
             let error = ((took - expected).abs() / expected).min(2.0);
             // A plain mean at first, and of many: a few that went well must not make the next margin too small.
-            let fresh = (1.0 - MEMORY).max(1.0 / f64::from(self.ends + 1));
+            let fresh = (1.0 - SPREAD_MEMORY).max(1.0 / f64::from(self.ends + 1));
             self.spread += (error - self.spread) * fresh;
             self.ends = self.ends.saturating_add(1);
         }
