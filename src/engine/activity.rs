@@ -18,7 +18,6 @@ use crate::model::{
 
 use super::{
     Engine, Event,
-    answers::poll_interval_ms,
     coalescer::Tokens,
     limits::{BATCH_CHUNK_ROWS, OPEN_ROW_BYTES, count},
     membership::{ContactSlot, InFlight, MemberId},
@@ -316,12 +315,13 @@ impl Engine {
         if import {
             self.check_name(connection, activity);
         }
+        let interval_ms = self.poll_interval_ms(now, connection, since);
         let Some(batch) = self.batches.get_mut(&number) else { return };
         let rows = batch.rows.len() as u64;
         if !activity.state.is_final() {
             // It was read beside others, perhaps long before its own end.
             let done_at = since.plus_ms(self.connections[usize::from(connection.0)].activity_time.look_after_ms(rows));
-            let next_poll = now.mono.plus_ms(poll_interval_ms(now, since)).max(done_at);
+            let next_poll = now.mono.plus_ms(interval_ms).max(done_at);
             let activity = activity.activity_id;
             batch.stage = Stage::Running { activity, next_poll, since, seen_at: now.mono, unlisted: false };
             return;

@@ -14,7 +14,7 @@ use super::{
     calls::{Polling, Purpose, TokenState},
     event::CallResult,
     input::TokenOutcome,
-    limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_INTERVAL_MAX_MS, POLL_PAGES_MAX},
+    limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
     output::{CallId, RefreshId},
     planted::{Bug, planted},
     reason::{HoldReason, Holder},
@@ -31,12 +31,6 @@ pub(super) fn is_stale(outcome: &Outcome) -> bool {
         outcome,
         Outcome::Refused(Refusal { disposition: Disposition::Invalid | Disposition::NotFound | Disposition::Conflict, .. })
     )
-}
-
-/// How long after a look at an activity the next one is due: the older it is, the later. One that hangs for hours must not
-/// cost a call a minute.
-pub(super) fn poll_interval_ms(now: Now, since: Mono) -> u64 {
-    (now.mono.since_ms(since) / 6).clamp(1_000, POLL_INTERVAL_MAX_MS)
 }
 
 impl Engine {
@@ -286,8 +280,11 @@ impl Engine {
     }
 
     pub(super) fn poll_again(&mut self, now: Now, number: u64) {
-        if let Some(Stage::Running { next_poll, since, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
-            *next_poll = now.mono.plus_ms(poll_interval_ms(now, *since).max(2_000));
+        let Some(batch) = self.batches.get(&number) else { return };
+        let Stage::Running { since, .. } = batch.stage else { return };
+        let interval_ms = self.poll_interval_ms(now, batch.connection, since).max(2_000);
+        if let Some(Stage::Running { next_poll, .. }) = self.batches.get_mut(&number).map(|batch| &mut batch.stage) {
+            *next_poll = now.mono.plus_ms(interval_ms);
         }
     }
 

@@ -382,6 +382,7 @@ impl Engine {
             Input::Control { order, export, action } => self.control(now, order, export, action),
             Input::Drain { deadline } => {
                 self.drain.get_or_insert(Drain { deadline, done: false });
+                self.poll_before_stop(now);
             }
         }
         self.settle(now);

@@ -14,7 +14,10 @@ use super::{
     Engine,
     activity::Stage,
     calls::{Polling, Purpose},
-    limits::{CONFIRM_CALLS, CONFIRM_MAX_MS, CONFIRM_SMALL_MAX_MS, OPEN_ROWS_MAX, TOGETHER_MAX_MS, TOGETHER_MS, UNREAD_WEIGHT},
+    limits::{
+        CONFIRM_CALLS, CONFIRM_MAX_MS, CONFIRM_SMALL_MAX_MS, OPEN_ROWS_MAX, POLL_INTERVAL_MAX_MS, TOGETHER_MAX_MS, TOGETHER_MS,
+        UNREAD_WEIGHT,
+    },
 };
 
 /// One whose turn it should have been over is read again after this long,
@@ -27,9 +30,8 @@ const DRAIN_POLL_MS: u64 = 5_000;
 struct Running {
     /// When it is likely done.
     done_at: Mono,
-    /// When its answer was read, and when it was last seen running.
+    /// When its answer was read.
     since: Mono,
-    seen_at: Mono,
     rows: u64,
     /// A round's removal waits for it.
     staged: bool,
@@ -84,6 +86,29 @@ pub(super) fn read_later(per_second: &[f64]) -> Vec<f64> {
 }
 
 impl Engine {
+    /// How long after a look at an activity of that age the next one is due: the older it is, the later. One that hangs for
+    /// hours must not cost a call a minute.
+    pub(super) fn poll_interval_ms(&self, now: Now, account: ConnectionId, since: Mono) -> u64 {
+        let longest_ms = if self.drain.is_some() {
+            DRAIN_POLL_MS
+        } else if self.connections[usize::from(account.0)].activity_time.is_serial() {
+            TURN_POLL_MS
+        } else {
+            POLL_INTERVAL_MAX_MS
+        };
+        (now.mono.since_ms(since) / 6).clamp(1_000, longest_ms)
+    }
+
+    /// What ends before the stage has stopped is read by this term: the next one would have to send it again.
+    pub(super) fn poll_before_stop(&mut self, now: Now) {
+        let soon = now.mono.plus_ms(DRAIN_POLL_MS);
+        for batch in self.batches.values_mut() {
+            if let Stage::Running { next_poll, .. } = &mut batch.stage {
+                *next_poll = soon.min(*next_poll);
+            }
+        }
+    }
+
     /// When the one whose turn it is should have ended, and the next as well while several wait for theirs.
     fn read_in_turn_at(&self, now: Now, id: ConnectionId, running: &[Running]) -> Option<Mono> {
         let first = running.first()?;
@@ -91,7 +116,7 @@ impl Engine {
         let vendor_now = self.vendor_now(self.catalog.connection(id).application, now);
         let left_ms = time.turn_left_ms(first.rows, now.mono.since_ms(first.since), vendor_now);
         if left_ms == 0 {
-            return Some(first.done_at.min(first.seen_at.plus_ms(TURN_POLL_MS)));
+            return Some(first.done_at);
         }
         let later_ms = running.get(1).filter(|_| running.len() > 2).map_or(0, |second| time.look_after_ms(second.rows));
         Some(now.mono.plus_ms(left_ms + later_ms))
@@ -106,11 +131,7 @@ impl Engine {
         running.sort_unstable_by_key(|one| one.done_at);
         let first = running.first()?.done_at;
         let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
-        if self.drain.is_some() {
-            // What ends before the stop is read by this term: the next one would have to send it again.
-            return running.iter().map(|one| one.done_at.min(one.seen_at.plus_ms(DRAIN_POLL_MS))).min();
-        }
-        if account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
+        if self.drain.is_some() || account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
             return Some(first);
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));
@@ -133,12 +154,12 @@ impl Engine {
             match &batch.stage {
                 // Its removal needs no reading of its import.
                 Stage::Running { .. } if unread.contains(number) => {}
-                Stage::Running { next_poll, since, seen_at, unlisted, .. } => {
+                Stage::Running { next_poll, since, unlisted, .. } => {
                     let polls = &mut polls[usize::from(batch.connection.0)];
                     let staged = batch.stages();
                     let urgent = batch.restored || batch.repeated || batch.is_early();
                     let rows = batch.rows.len() as u64;
-                    polls.running.push(Running { done_at: *next_poll, since: *since, seen_at: *seen_at, rows, staged, urgent });
+                    polls.running.push(Running { done_at: *next_poll, since: *since, rows, staged, urgent });
                     // Two activities of one round are read together.
                     if self.import_ahead(*number).is_none() {
                         polls.first = polls.first.or(Some(*number));
@@ -233,7 +254,7 @@ mod tests {
     use super::*;
 
     fn running(done_at: u64, rows: u64) -> Running {
-        Running { done_at: Mono(done_at), since: Mono(0), seen_at: Mono(0), rows, staged: false, urgent: false }
+        Running { done_at: Mono(done_at), since: Mono(0), rows, staged: false, urgent: false }
     }
 
     #[test]

@@ -301,9 +301,10 @@ fn an_activity_that_hangs_closes_its_account_for_a_quarter_of_an_hour() {
                 stage.started(&call, 2);
             } else {
                 let hangs = [1, 2].map(|id| stage.activity(id, ActivityState::Processing, 1, None));
-                match call.request {
-                    Request::Activity { .. } => stage.answered(&call, hangs[0].clone()),
-                    _ => stage.activities(&call, hangs.to_vec(), None),
+                if let Request::Activity { .. } = call.request {
+                    stage.answered(&call, hangs[0].clone());
+                } else {
+                    stage.activities(&call, hangs.to_vec(), None);
                 }
             }
         }
