@@ -250,7 +250,7 @@ impl Engine {
         let account = self.connection_mut(connection);
         account.open_batches += 1;
         account.open_rows += rows_held(cut.rows.len(), cut.import.as_ref());
-        account.unsent += 1;
+        account.begins += 1;
         let key = self.application_mut(application);
         (key.unsent, key.ready) = (key.unsent + 1, key.ready + 1);
         if cut.round.is_some() {

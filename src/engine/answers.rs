@@ -11,7 +11,7 @@ use crate::model::{
 use super::{
     Engine, Event,
     activity::{Ending, Look, Stage},
-    calls::{Polling, Purpose, TokenState},
+    calls::{CallInFlight, Polling, Purpose, TokenState},
     event::CallResult,
     input::TokenOutcome,
     limits::{ACTIVITY_SHOWN_MS, CREATED_SKEW_MS, LEASE_MS, POLL_PAGES_MAX},
@@ -34,6 +34,19 @@ pub(super) fn is_stale(outcome: &Outcome) -> bool {
 }
 
 impl Engine {
+    /// A call was answered as it should be: what kept it from going well is over.
+    fn goes_well(&mut self, call: &CallInFlight, export: Option<ExportId>) {
+        let begins = matches!(call.purpose, Purpose::Post(_));
+        if begins {
+            self.connection_mut(call.connection).full_queue.has_room(call.handed_over);
+            self.wait_for_a_person.remove(&Holder::Connection(call.connection));
+        }
+        let finds = matches!(call.purpose, Purpose::FindList(_) | Purpose::CreateList(_));
+        if let Some(export) = export.filter(|_| begins || finds) {
+            self.wait_for_a_person.remove(&Holder::Export(export));
+        }
+    }
+
     pub(super) fn on_call_ended(&mut self, now: Now, id: CallId, outcome: Outcome, vendor_time: Option<UnixMillis>) {
         let Some(call) = self.calls.remove(&id) else {
             self.emit(Event::LateAnswer { kind: None });
@@ -89,13 +102,7 @@ impl Engine {
             let state = self.connection_mut(call.connection);
             state.failures = 0;
             state.rejections = 0;
-            self.wait_for_a_person.remove(&Holder::Connection(call.connection));
-            if let Some(export) = export {
-                self.wait_for_a_person.remove(&Holder::Export(export));
-            }
-            if let Purpose::Post(_) = call.purpose {
-                self.connection_mut(call.connection).full_queue.has_room();
-            }
+            self.goes_well(&call, export);
         }
         if let Outcome::Refused(refusal) = &outcome {
             self.on_refused(now, &call, refusal);
@@ -373,8 +380,9 @@ impl Engine {
         };
         let found = page.items.iter().find(|activity| activity.source_file_name.as_deref() == Some(file_name.as_str())).cloned();
         if let Some(activity) = found {
-            let name = batch.name.clone();
+            let (name, connection) = (batch.name.clone(), batch.connection);
             batch.stage = Stage::running(activity.activity_id, now.mono, now.mono);
+            self.connection_mut(connection).full_queue.has_room(now.mono);
             self.emit(Event::BatchFound { name });
             self.on_activity(now, number, &activity);
             return;
@@ -584,6 +592,10 @@ impl Engine {
             (_, Some((_, again_at))) => TokenState::Bad { again_at },
             (_, None) => TokenState::Unread,
         };
+        if held.is_none() {
+            self.wait_for_a_person.remove(&Holder::Connection(id));
+        }
+        let state = self.connection_mut(id);
         if let Some((_, until)) = held {
             state.held = held;
             self.wake_at(until);

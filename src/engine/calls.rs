@@ -213,11 +213,14 @@ impl Engine {
             // These two keep batches from being cut: one that was cut is counted already.
             let cut_anyway = [HoldReason::ProfilesPerHour, HoldReason::QuotaSpent];
             let held = self.export(export).held.is_some_and(|(reason, _)| !cut_anyway.contains(&reason));
-            if held || !self.may_begin(now, connection) {
+            if held {
                 continue;
             }
             if self.takes_back_held(number) {
                 self.wake_at(now.mono);
+                continue;
+            }
+            if !self.may_begin(now, connection) {
                 continue;
             }
             if !self.ghosts.is_empty() && self.waits_for_ghost(number) {
@@ -467,7 +470,7 @@ impl Engine {
             }
         }
         for id in self.connection_ids() {
-            if let Some((reason, _)) = self.connections[usize::from(id.0)].hold() {
+            if let Some((reason, _)) = self.connections[usize::from(id.0)].hold(now.mono) {
                 holds.insert(Holder::Connection(id), reason);
             }
         }
@@ -491,7 +494,7 @@ impl Engine {
             if before.get(who) != Some(reason) {
                 let until = match who {
                     Holder::Application(id) => self.applications[usize::from(id.0)].held.map(|(_, until)| until),
-                    Holder::Connection(id) => self.connections[usize::from(id.0)].hold().map(|(_, until)| until),
+                    Holder::Connection(id) => self.connections[usize::from(id.0)].hold(now.mono).map(|(_, until)| until),
                     Holder::Export(id) => self.export(*id).held.map(|(_, until)| until),
                     Holder::Shard => None,
                 };

@@ -30,9 +30,11 @@ impl FullQueue {
         self.until
     }
 
-    /// Something was begun.
-    pub(super) fn has_room(&mut self) {
-        *self = Self::default();
+    /// A request that was handed over at `asked_at` has begun something.
+    pub(super) fn has_room(&mut self, asked_at: Mono) {
+        if asked_at > self.told_at {
+            *self = Self::default();
+        }
     }
 
     /// Until when nothing is begun, if that lies ahead.
@@ -45,9 +47,15 @@ impl FullQueue {
         self.times > 0
     }
 
-    /// The hold that it is.
-    pub(super) fn hold(&self) -> Option<(HoldReason, Mono)> {
-        self.is_in_doubt().then_some((HoldReason::ActivityQueueFull, self.until))
+    /// Whether one batch is enough to try it; where that one cannot leave for long, others are cut all the same.
+    pub(super) fn is_tried_by_one(&self, now: Mono) -> bool {
+        self.is_in_doubt() && now < self.until.plus_ms(QUEUE_FULL_MS)
+    }
+
+    /// The hold that it is, as long as something is to be begun or it is too early to try.
+    pub(super) fn hold(&self, now: Mono, begins: u32) -> Option<(HoldReason, Mono)> {
+        let holds = self.is_in_doubt() && (begins > 0 || self.until > now);
+        holds.then_some((HoldReason::ActivityQueueFull, self.until))
     }
 }
 
@@ -69,7 +77,10 @@ mod tests {
             assert!(until.since_ms(now) <= QUEUE_FULL_MAX_MS);
             now = until;
         }
-        queue.has_room();
-        assert!(!queue.is_in_doubt() && queue.hold().is_none());
+        queue.has_room(Mono(5_000));
+        assert!(queue.is_in_doubt(), "that one was under way when the last was refused");
+        assert!(queue.hold(now, 0).is_none() && queue.hold(now, 1).is_some());
+        queue.has_room(now.plus_ms(1));
+        assert!(!queue.is_in_doubt() && queue.hold(now, 1).is_none());
     }
 }

@@ -208,7 +208,8 @@ impl Engine {
         for id in self.export_ids() {
             let name = self.catalog.export(id).name.clone();
             let state = self.export_mut(id);
-            if std::mem::take(&mut state.record_due) {
+            // The next term begins with what this one knows.
+            if std::mem::take(&mut state.record_due) || (ending && state.routed) {
                 let record = ExportRecord {
                     list: state.list,
                     rows_by_minute: state.hourly.by_minute(),

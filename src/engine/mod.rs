@@ -207,8 +207,8 @@ struct ConnectionState {
     /// Failures in a row.
     failures: u32,
     full_queue: full_queue::FullQueue,
-    /// Batches that are cut, of its exports, and not sent yet.
-    unsent: u32,
+    /// Batches that are cut, of exports that are not held, and that the vendor has not taken yet.
+    begins: u32,
     open_batches: usize,
     polling: calls::Polling,
     suppression: suppression::Suppression,
@@ -494,8 +494,8 @@ impl ApplicationState {
 
 impl ConnectionState {
     /// Why, and until when, nothing is begun in it.
-    fn hold(&self) -> Option<(HoldReason, Mono)> {
-        self.held.or_else(|| self.full_queue.hold())
+    fn hold(&self, now: Mono) -> Option<(HoldReason, Mono)> {
+        self.held.or_else(|| self.full_queue.hold(now, self.begins))
     }
 
     fn new() -> Self {
@@ -508,7 +508,7 @@ impl ConnectionState {
             held: None,
             failures: 0,
             full_queue: full_queue::FullQueue::default(),
-            unsent: 0,
+            begins: 0,
             open_batches: 0,
             polling: calls::Polling::Idle,
             suppression: suppression::Suppression::default(),

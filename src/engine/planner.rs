@@ -417,7 +417,7 @@ impl Engine {
             return false;
         }
         // One batch is enough to try whether it has room.
-        let tries_already = account.full_queue.is_in_doubt() && account.unsent > 0;
+        let tries_already = account.full_queue.is_tried_by_one(now.mono) && account.begins > 0;
         if key.held.is_some()
             || tries_already
             || account.held.is_some()
@@ -437,7 +437,7 @@ impl Engine {
         let needed = unsent + key.owed + promised;
         let lane = key.quota.lane(now.mono, LANE_CALLS);
         // One batch may try whether the vendor still says that the day is spent. What it says is told of the key.
-        if key.quota.is_denied() && !(key.quota.may_probe() && key.unsent == 0) {
+        if key.quota.is_denied() && !(key.quota.may_probe() && key.ready == 0) {
             return false;
         }
         if !key.quota.has_left(now, lane.saturating_add(needed)) {
@@ -466,7 +466,7 @@ impl Engine {
             (key.unsent, key.ready, key.owed, key.promised) = (0, 0, 0, 0);
         }
         for account in &mut self.connections {
-            (account.gated, account.unsent) = (None, 0);
+            (account.gated, account.begins) = (None, 0);
         }
         for export in self.export_ids() {
             let promised = self.staging_calls_left(export);
@@ -489,11 +489,13 @@ impl Engine {
                 Stage::Opening | Stage::Committing(_) | Stage::Ready if !batch.restored => {
                     let account = &mut self.connections[usize::from(batch.connection.0)];
                     let key = &mut self.applications[usize::from(state.application.0)];
-                    account.unsent += 1;
+                    account.begins += u32::from(state.held.is_none());
                     key.unsent += 1;
                     // What a held account has cut takes nothing of the pace from the others of its key.
-                    key.ready += u32::from(account.hold().is_none() && state.held.is_none());
+                    let held = account.held.is_some() || account.full_queue.is_in_doubt() || state.held.is_some();
+                    key.ready += u32::from(!held);
                 }
+                Stage::Posting => self.connections[usize::from(batch.connection.0)].begins += 1,
                 Stage::Running { since, seen_at, .. } => {
                     let account = &mut self.connections[usize::from(batch.connection.0)];
                     let gate = account.activity_time.gate(now.mono, batch.rows.len() as u64, *since, *seen_at);
@@ -506,7 +508,6 @@ impl Engine {
                 Stage::Opening
                 | Stage::Committing(_)
                 | Stage::Ready
-                | Stage::Posting
                 | Stage::Looking(_)
                 | Stage::Clearing { .. }
                 | Stage::Checking(_)

@@ -125,13 +125,16 @@ impl Engine {
     /// When an account's activities are read next.
     fn read_at(&self, now: Now, id: ConnectionId, running: &mut [Running], accounts: u64) -> Option<Mono> {
         let account = &self.connections[usize::from(id.0)];
+        if self.drain.is_some() {
+            return running.iter().map(|one| one.done_at).min();
+        }
         if account.activity_time.is_serial() {
             return self.read_in_turn_at(now, id, running);
         }
         running.sort_unstable_by_key(|one| one.done_at);
         let first = running.first()?.done_at;
         let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
-        if self.drain.is_some() || account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
+        if account.gated.is_some() || account.open_rows > OPEN_ROWS_MAX / 2 {
             return Some(first);
         }
         let call_ms = key.quota.left().map_or(0, |left| key.quota.day_left_ms(now.mono) / u64::from(left.max(1)));

@@ -71,6 +71,19 @@ struct StagingList {
     state: Use,
 }
 
+/// What a pool is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    /// Transactions that were confirmed.
+    commits: u64,
+    /// Lists that rounds wait for.
+    lists: usize,
+    /// Lists that are made before those there are are counted.
+    usual: usize,
+    /// Until when the account's queue of activities is full.
+    queue_full_until: Option<Mono>,
+}
+
 /// A reading of all lists' counts: page after page.
 #[derive(Debug)]
 struct Reading {
@@ -191,7 +204,8 @@ impl Staging {
     }
 
     /// The next call, if one is due, and otherwise when one may be.
-    fn next_call(&self, now: Now, commits: u64, needed: usize, usual: usize) -> (Option<PoolCall>, Option<Mono>) {
+    fn next_call(&self, now: Now, needs: Needs) -> (Option<PoolCall>, Option<Mono>) {
+        let Needs { commits, lists: needed, usual, queue_full_until } = needs;
         let mut later: Option<Mono> = None;
         let mut wait = |at: Mono| later = Some(later.map_or(at, |before: Mono| before.min(at)));
         for known in &self.lists {
@@ -200,7 +214,11 @@ impl Staging {
                     return (Some(PoolCall::Follow(known.list, activity)), None);
                 }
                 Use::Condemned(Deletion::Due { after_commits, at }) if at <= now.mono && after_commits <= commits => {
-                    return (Some(PoolCall::Delete(known.list)), None);
+                    // It is an activity as well.
+                    match queue_full_until {
+                        Some(until) => wait(until),
+                        None => return (Some(PoolCall::Delete(known.list)), None),
+                    }
                 }
                 Use::Condemned(Deletion::Followed { at, .. } | Deletion::Due { at, .. }) if at > now.mono => wait(at),
                 Use::Condemned(_) | Use::Free | Use::Serving | Use::Spent { .. } => {}
@@ -318,22 +336,19 @@ impl Engine {
             let key = &self.applications[usize::from(self.catalog.connection(id).application.0)];
             let rounds_per_day = self.connections[usize::from(id.0)].rounds_per_second * 86_400.0;
             let usual = if key.price.waiting_seconds > 0.0 { staging_lists_usual(rounds_per_day) } else { 0 };
-            let (call, later) = self.staging(id).next_call(now, self.journal.commits_confirmed(), needed, usual);
+            let commits = self.journal.commits_confirmed();
+            let queue_full_until = self.connections[usize::from(id.0)].full_queue.until(now.mono);
+            let (call, later) = self.staging(id).next_call(now, Needs { commits, lists: needed, usual, queue_full_until });
             if let Some(at) = later {
                 self.wake_at(at);
             }
             let Some(call) = call else { continue };
-            if let PoolCall::Delete(list) = call {
-                if self.is_exports(list) {
-                    self.forget_list(id, list);
-                    self.wake_at(now.mono);
-                    continue;
-                }
-                // It is an activity as well.
-                if let Some(until) = self.connections[usize::from(id.0)].full_queue.until(now.mono) {
-                    self.wake_at(until);
-                    continue;
-                }
+            if let PoolCall::Delete(list) = call
+                && self.is_exports(list)
+            {
+                self.forget_list(id, list);
+                self.wake_at(now.mono);
+                continue;
             }
             let Some(permit) = self.permit(now, id, LANE_CALLS) else { continue };
             let staging = &mut self.connection_mut(id).staging;
@@ -542,37 +557,43 @@ mod tests {
         Staging { lists: lists.collect(), ..Staging::default() }
     }
 
+    fn needs(commits: u64, lists: usize) -> Needs {
+        Needs { commits, lists, usual: 0, queue_full_until: None }
+    }
+
     #[test]
     fn counts_are_read_only_when_a_round_finds_no_free_list() {
         let spent = Use::Spent { since: Mono(999_000) };
         let mut staging = pool(&[spent, Use::Free, spent]);
-        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, None));
-        assert_eq!(staging.next_call(NOW, 0, 2, 0), (Some(PoolCall::Counts), None));
+        assert_eq!(staging.next_call(NOW, needs(0, 1)), (None, None));
+        assert_eq!(staging.next_call(NOW, needs(0, 2)), (Some(PoolCall::Counts), None));
         assert_eq!((staging.calls_for(1), staging.calls_for(2), staging.calls_for(3), staging.calls_for(5)), (0, 1, 1, 3));
         // They were read since: another list is made meanwhile.
         staging.read_at = Some(Mono(999_500));
-        assert_eq!(staging.next_call(NOW, 0, 2, 0), (Some(PoolCall::Create(4)), Some(Mono(1_059_500))));
+        assert_eq!(staging.next_call(NOW, needs(0, 2)), (Some(PoolCall::Create(4)), Some(Mono(1_059_500))));
         staging.taken.insert(4);
-        assert_eq!(staging.next_call(NOW, 0, 2, 0).0, Some(PoolCall::Create(5)));
+        assert_eq!(staging.next_call(NOW, needs(0, 2)).0, Some(PoolCall::Create(5)));
     }
 
     #[test]
     fn a_list_is_deleted_once_the_state_says_so_and_its_number_stays_taken_meanwhile() {
         let due = Use::Condemned(Deletion::Due { after_commits: 7, at: Mono(0) });
         let staging = pool(&[due]);
-        assert_eq!(staging.next_call(NOW, 6, 1, 0).0, Some(PoolCall::Create(2)));
-        assert_eq!(staging.next_call(NOW, 7, 1, 0).0, Some(PoolCall::Delete(ListId::from_u128(1))));
+        assert_eq!(staging.next_call(NOW, needs(6, 1)).0, Some(PoolCall::Create(2)));
+        assert_eq!(staging.next_call(NOW, needs(7, 1)).0, Some(PoolCall::Delete(ListId::from_u128(1))));
+        let full = Needs { queue_full_until: Some(NOW.mono.plus_ms(9)), ..needs(7, 1) };
+        assert_eq!(staging.next_call(NOW, full), (Some(PoolCall::Create(2)), Some(NOW.mono.plus_ms(9))), "it is an activity");
         assert!(!staging.is_quiet());
     }
 
     #[test]
     fn no_more_lists_are_made_than_there_may_be() {
         let mut staging = pool(&[Use::Serving; STAGING_LISTS_MAX]);
-        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, None));
+        assert_eq!(staging.next_call(NOW, needs(0, 1)), (None, None));
         staging.lists.pop();
-        assert_eq!(staging.next_call(NOW, 0, 1, 0).0, Some(PoolCall::Create(50)));
+        assert_eq!(staging.next_call(NOW, needs(0, 1)).0, Some(PoolCall::Create(50)));
         staging.blocked_until = NOW.mono.plus_ms(5);
-        assert_eq!(staging.next_call(NOW, 0, 1, 0), (None, Some(NOW.mono.plus_ms(5))));
+        assert_eq!(staging.next_call(NOW, needs(0, 1)), (None, Some(NOW.mono.plus_ms(5))));
     }
 
     #[test]

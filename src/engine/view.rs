@@ -54,7 +54,7 @@ impl Engine {
                             TokenState::Due { works_until, .. } | TokenState::Reading { works_until } => works_until.flatten(),
                             TokenState::Unread | TokenState::Rejected | TokenState::Bad { .. } => None,
                         },
-                        held: state.hold().map(|(reason, _)| reason),
+                        held: state.hold(now.mono).map(|(reason, _)| reason),
                     }
                 })
                 .collect(),

@@ -95,6 +95,37 @@ fn what_runs_is_read_while_the_queue_is_full() {
 }
 
 #[test]
+fn an_export_that_is_held_keeps_no_other_of_its_account_from_trying() {
+    let mut stage = Stage::begin_with(two_exports(), Vec::new(), None, START);
+    stage.enter("p1");
+    let first = stage.next_call();
+    stage.enter("p2");
+    let second = stage.next_call();
+    stage.refused(&first, 429, Disposition::QueueFull);
+    stage.refused(&second, 429, Disposition::QueueFull);
+    // The queue has room again, but the list is gone.
+    let trial = stage.next_call();
+    stage.refused(&trial, 404, Disposition::NotFound);
+    stage.enter_trials("t1");
+    stage.pass(5_000);
+    let post = stage.calls.pop().expect("the other export tries");
+    assert!(matches!(&post.request, Request::Import { lists, .. } if *lists == [ListId::from_u128(8)]), "{post:?}");
+}
+
+#[test]
+fn a_queue_that_was_full_is_no_hold_where_nothing_is_to_be_begun() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    stage.enter("p1");
+    let post = stage.next_call();
+    stage.refused(&post, 429, Disposition::QueueFull);
+    assert_eq!(stage.account_hold(), Some(HoldReason::ActivityQueueFull));
+    stage.order(crate::model::control::ControlAction::Pause);
+    stage.pass(60_000);
+    assert!(stage.calls.is_empty(), "{:?}", stage.calls);
+    assert_eq!(stage.account_hold(), None);
+}
+
+#[test]
 fn what_an_account_that_is_held_has_cut_takes_nothing_from_the_others_of_its_key() {
     let mut stage = Stage::begin_with(two_accounts(), Vec::new(), None, START);
     // More batches than two seconds of the key's pace, cut and held.

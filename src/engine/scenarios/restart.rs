@@ -252,6 +252,24 @@ fn a_stop_is_over_at_its_deadline_whatever_is_waited_for() {
 }
 
 #[test]
+fn the_next_term_plans_with_the_arrivals_of_this_one() {
+    let mut stage = Stage::begin(Vec::new(), None, START);
+    for index in 0..60 {
+        stage.enter(&format!("p{index}"));
+        stage.pass(1_000);
+        stage.calls.clear();
+    }
+    stage.engine.handle_input(stage.now, Input::Drain { deadline: stage.now.mono.plus_ms(1_000) });
+    stage.drain();
+    stage.pass(2_000);
+    assert!(stage.drained);
+    let mut next = Stage::begin(stage.state.clone(), Some(stage.offset), START + 100_000);
+    let now = next.now.mono;
+    let per_hour = next.engine.exports[0].arrivals[0].per_hour(now);
+    assert!((200..2_000).contains(&per_hour), "{per_hour}, of one a second for a minute after a quiet while");
+}
+
+#[test]
 fn what_ends_while_the_stage_stops_is_read_however_long_it_ran() {
     let mut stage = Stage::begin(Vec::new(), None, START);
     stage.enter("p1");
