@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 use super::super::{output::Call, reason::HoldReason};
-use super::{START, Stage, backfill::two_exports};
+use super::{START, Stage, backfill::two_exports, catalog};
 
 /// Two exports in two accounts of one key.
 fn two_accounts() -> Catalog {
@@ -19,6 +19,18 @@ fn two_accounts() -> Catalog {
     catalog.connections.push(second);
     catalog.exports[1].connection = ConnectionId(1);
     catalog
+}
+
+/// Two imports of the first export were under way when the queue was full.
+fn refused_side_by_side(catalog: Catalog) -> Stage {
+    let mut stage = Stage::begin_with(catalog, Vec::new(), None, START);
+    stage.enter("p1");
+    let first = stage.next_call();
+    stage.enter("p2");
+    let second = stage.next_call();
+    stage.refused(&first, 429, Disposition::QueueFull);
+    stage.refused(&second, 429, Disposition::QueueFull);
+    stage
 }
 
 fn begins(call: &Call) -> bool {
@@ -56,13 +68,7 @@ impl Stage {
 
 #[test]
 fn a_full_queue_is_tried_by_one_activity_more_and_more_rarely() {
-    let mut stage = Stage::begin(Vec::new(), None, START);
-    stage.enter("p1");
-    let first = stage.next_call();
-    stage.enter("p2");
-    let second = stage.next_call();
-    stage.refused(&first, 429, Disposition::QueueFull);
-    stage.refused(&second, 429, Disposition::QueueFull);
+    let mut stage = refused_side_by_side(catalog());
     assert_eq!(stage.account_hold(), Some(HoldReason::ActivityQueueFull));
     let began = stage.now.mono;
     let refused_at = stage.refuse_all(began.plus_ms(3_600_000));
@@ -96,13 +102,7 @@ fn what_runs_is_read_while_the_queue_is_full() {
 
 #[test]
 fn an_export_that_is_held_keeps_no_other_of_its_account_from_trying() {
-    let mut stage = Stage::begin_with(two_exports(), Vec::new(), None, START);
-    stage.enter("p1");
-    let first = stage.next_call();
-    stage.enter("p2");
-    let second = stage.next_call();
-    stage.refused(&first, 429, Disposition::QueueFull);
-    stage.refused(&second, 429, Disposition::QueueFull);
+    let mut stage = refused_side_by_side(two_exports());
     // The queue has room again, but the list is gone.
     let trial = stage.next_call();
     stage.refused(&trial, 404, Disposition::NotFound);
