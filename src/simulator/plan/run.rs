@@ -32,6 +32,7 @@ use crate::model::{
         StagingListRecord, StateChange, StateKey, StateValue,
     },
     time::{DAY_MS, Mono, Now, UnixMillis},
+    whole,
 };
 
 /// One way to the vendor or back.
@@ -156,11 +157,17 @@ pub fn run(scenario: &Scenario) -> Report {
         (StateKey::Header, StateValue::Header(header(&catalog, next, before))),
         (StateKey::Ledger { application: catalog.applications[0].client_id_hash }, StateValue::Ledger(ledger)),
     ];
-    for (index, export) in catalog.exports.iter().enumerate() {
-        let record = ExportRecord { list: Some(list_of(index)), existing_read: true, ..ExportRecord::default() };
+    // As after days at work: what comes usually and what the vendor's activities take is known, and staging lists were made.
+    let groups = report::groups(scenario, &catalog);
+    for (index, (export, groups)) in catalog.exports.iter().zip(groups.chunks_exact(2)).enumerate() {
+        let record = ExportRecord {
+            list: Some(list_of(index)),
+            existing_read: true,
+            arrivals_per_hour: [0, 1].map(|direction| whole(groups[direction].per_second * 3_600.0)),
+            ..ExportRecord::default()
+        };
         state.push((StateKey::Export { export: export.name.clone() }, StateValue::Export(record)));
     }
-    // As after days at work: what the vendor's activities take is known, and staging lists were made.
     let rounds_per_day = rounds_per_day(scenario, &catalog);
     for (index, connection) in catalog.connections.iter().enumerate() {
         let lists = limits::staging_lists_usual(rounds_per_day[index]);
