@@ -1,7 +1,8 @@
 //! What to expect of a load: the real engine in virtual time, with a vendor that takes calls and counts them.
 //!
 //! A plan answers how fresh the lists will be with the day's calls, and when it will not do. It knows no faults (that is
-//! what `world` is for); the vendor's times are an assumption: 20 s an activity and a second for 1,000 rows.
+//! what `world` is for); the vendor's times are an assumption: 20 s an activity and a second for 1,000 rows. The stage has
+//! been at work for days: what comes usually and what activities take are in its state, and nothing of what is to come.
 
 pub mod bound;
 mod catalog;
