@@ -10,7 +10,7 @@
 //! room, and somebody who comes back counts as an add until the next count: it is not known of an address that is on no list
 //! of ours whether the account still has it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -34,8 +34,14 @@ use super::{
     reason::HoldReason,
 };
 
+const MINUTE_MS: i64 = 60_000;
 /// Ends of batches that are told apart; older ones are taken together.
 const ENDS_MAX: usize = 64;
+
+/// So long before.
+fn before(at: UnixMillis, ms: u64) -> UnixMillis {
+    at.plus_ms(i64::try_from(ms).unwrap_or(i64::MAX).saturating_neg())
+}
 
 /// What is known of a connection's contacts, where its contract limits them.
 #[derive(Debug, Default)]
@@ -51,6 +57,8 @@ pub(super) struct Contract {
     open: u64,
     /// Adds of batches that ended, when and how many; ascending. A count that was asked for soon after may not show them.
     ended: VecDeque<(Mono, u64)>,
+    /// The same by minutes of the vendor's clock, for the terms to come.
+    by_minute: BTreeMap<i64, u64>,
     /// Contacts (by the hash of their address) that batches which were given up may make at any time: they have their room,
     /// whoever makes them.
     given_up: BTreeSet<u64>,
@@ -73,6 +81,21 @@ impl Contract {
         {
             *next += oldest;
         }
+    }
+
+    /// What the state kept of earlier terms.
+    pub(super) fn restore(&mut self, by_minute: &[(i64, u64)]) {
+        self.by_minute = by_minute.iter().copied().collect();
+    }
+
+    /// For the state.
+    pub(super) fn adds_by_minute(&self) -> Vec<(i64, u64)> {
+        self.by_minute.iter().map(|(minute, adds)| (*minute, *adds)).collect()
+    }
+
+    /// Forgets adds of minutes that were over by then.
+    fn forget_until(&mut self, at: UnixMillis) {
+        self.by_minute.retain(|minute, _| (minute + 1) * MINUTE_MS > at.0);
     }
 
     /// Its adds are no longer those of an open batch.
@@ -226,7 +249,13 @@ impl Engine {
     /// It is over. Where it was not done, an earlier step or attempt may still have made contacts.
     pub(super) fn adds_end(&mut self, now: Now, batch: &Batch, not_done: bool) {
         if batch.adds > 0 && !(not_done && batch.search.is_none() && batch.round.is_none()) {
-            self.contract_mut(batch.connection).ends(now.mono, batch.adds);
+            let (id, lag_ms) = (batch.connection, self.catalog.timing.index_lag_ms);
+            let vendor_now = self.vendor_now(self.catalog.connection(id).application, now);
+            let contract = self.contract_mut(id);
+            contract.ends(now.mono, batch.adds);
+            contract.forget_until(before(vendor_now, lag_ms));
+            *contract.by_minute.entry(vendor_now.0.div_euclid(MINUTE_MS)).or_default() += batch.adds;
+            self.connection_due(id);
         }
     }
 
@@ -278,7 +307,7 @@ impl Engine {
         let first = self.contract(id).counted.is_none();
         // What ended so shortly before may not be in the vendor's index yet.
         let lag_ms = self.catalog.timing.index_lag_ms;
-        let recent = if first { self.recent_adds(now, id, asked_at) } else { 0 };
+        let vendor_now = self.vendor_now(self.catalog.connection(id).application, now);
         let given_up = self.contacts_given_up(id);
         let contract = self.contract_mut(id);
         // Whoever asked meanwhile has the answer.
@@ -286,27 +315,13 @@ impl Engine {
         contract.counted = Some((counts.active(), asked_at));
         contract.given_up = given_up;
         contract.ended.retain(|(at, _)| at.plus_ms(lag_ms) > asked_at);
-        if recent > 0 {
-            contract.ended.push_front((asked_at, recent));
+        contract.forget_until(before(vendor_now, lag_ms.saturating_add(now.mono.since_ms(asked_at))));
+        if first {
+            // Nothing was begun in this term before: they are of earlier ones, or of batches that these began.
+            let recent: u64 = contract.by_minute.values().sum();
+            contract.ended = VecDeque::from([(asked_at, recent)]);
         }
         self.let_in(id);
-    }
-
-    /// Contacts that an earlier term may have made so shortly before a count that it may not show them.
-    fn recent_adds(&self, now: Now, id: ConnectionId, asked_at: Mono) -> u64 {
-        let back_ms = self.catalog.timing.index_lag_ms.saturating_add(now.mono.since_ms(asked_at));
-        let from = self.vendor_now(self.catalog.connection(id).application, now).0 - i64::try_from(back_ms).unwrap_or(i64::MAX);
-        let is_recent = |at: UnixMillis| at.0 >= from;
-        let exports = self.exports.iter().filter(|export| export.connection == id);
-        let contacts = exports.flat_map(|export| export.members.contacts());
-        let recent = contacts.filter(|(_, contact)| match contact.known {
-            // What is in an open batch counts with it.
-            _ if contact.in_flight.is_some_and(|place| self.batches.get(&place.batch()).is_some_and(|b| b.adds > 0)) => false,
-            Known::On { at, .. } => is_recent(at),
-            Known::Unknown { since } => is_recent(since),
-            Known::Off => false,
-        });
-        recent.count() as u64
     }
 
     /// As many of the adds that wait as there is room for now go on, the oldest first, and those whose contact the account

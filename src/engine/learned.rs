@@ -46,6 +46,7 @@ impl ConnectionState {
         };
         self.staging.restore(record);
         self.suppression.restore_read_at(record.suppressed_read_at);
+        self.contract.restore(&record.adds_by_minute);
     }
 
     /// Appends the records that are due.
@@ -64,6 +65,7 @@ impl ConnectionState {
             activity_row_us,
             removes_from_source: self.learned.removes_from_source,
             staging_lists: self.staging.records(),
+            adds_by_minute: self.contract.adds_by_minute(),
         };
         let key = StateKey::Connection { connection: connection.clone() };
         changes.push(StateChange { key, value: Some(StateValue::Connection(record)) });

@@ -353,6 +353,9 @@ pub struct ConnectionRecord {
     pub removes_from_source: Option<bool>,
     /// The staging lists that were made in it.
     pub staging_lists: Vec<StagingListRecord>,
+    /// Contacts that imports may have made of late, where the account's contract limits them: minute since 1970 by the
+    /// vendor's clock, and contacts.
+    pub adds_by_minute: Vec<(i64, u64)>,
 }
 
 /// A list of our own that removals use.

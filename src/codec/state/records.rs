@@ -334,6 +334,7 @@ pub(super) fn write_connection(out: &mut Vec<u8>, connection: &ConnectionRecord)
         write_long(out, i64::from(staging.number));
         write_flag(out, staging.condemned);
     });
+    write_minutes(out, &connection.adds_by_minute);
 }
 
 pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord> {
@@ -347,6 +348,7 @@ pub(super) fn read_connection(reader: &mut Reader<'_>) -> Read<ConnectionRecord>
             reader
                 .array(|reader| Ok(StagingListRecord { list: reader.id()?, number: reader.number()?, condemned: reader.flag()? }))
         })?,
+        adds_by_minute: reader.appended(read_minutes)?,
     })
 }
 

@@ -166,8 +166,10 @@ fn change() -> impl Strategy<Value = StateChange> {
     let told = || proptest::option::of(any::<bool>());
     let times = (0..3_600_000_u64, 0..9_000_u64);
     let staging_lists = proptest::collection::vec(staging, 0..3);
-    let connection = (proptest::option::of(millis()), told(), times, told(), staging_lists).prop_map(
-        |(suppressed_read_at, names_echoed, (activity_start_ms, activity_row_us), removes_from_source, staging_lists)| {
+    let learned = (told(), times, told());
+    let connection = (proptest::option::of(millis()), learned, staging_lists, minutes()).prop_map(
+        |(suppressed_read_at, learned, staging_lists, adds_by_minute)| {
+            let (names_echoed, (activity_start_ms, activity_row_us), removes_from_source) = learned;
             ConnectionRecord {
                 suppressed_read_at,
                 names_echoed,
@@ -175,6 +177,7 @@ fn change() -> impl Strategy<Value = StateChange> {
                 activity_row_us,
                 removes_from_source,
                 staging_lists,
+                adds_by_minute,
             }
         },
     );

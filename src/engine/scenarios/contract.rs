@@ -4,7 +4,7 @@ use crate::model::{
     call::{Answer, ContactCounts, Disposition, Lost, Outcome, Request},
     catalog::Catalog,
     event::ChangeKind,
-    state::{StateKey, StateValue},
+    state::{ConnectionRecord, StateChange, StateKey, StateValue},
 };
 
 use super::super::{ContractReached, output::Call, reason::HoldReason};
@@ -179,6 +179,23 @@ fn what_has_just_been_added_may_not_be_counted_yet_not_by_the_next_term_either()
     let call = stage.next_call_within(15 * MINUTE_MS);
     stage.counted(&call, 9);
     assert_eq!(stage.imports(2), ["p3"]);
+}
+
+#[test]
+fn whom_an_earlier_term_added_and_took_off_again_may_not_be_counted_yet_either() {
+    let mut catalog = limited();
+    catalog.timing.index_lag_ms = 10 * MINUTE_MS;
+    let this_minute = START.div_euclid(60_000);
+    let record =
+        ConnectionRecord { adds_by_minute: vec![(this_minute - 20, 5), (this_minute - 1, 2)], ..ConnectionRecord::default() };
+    let key = StateKey::Connection { connection: catalog.connections[0].name.clone() };
+    let state = vec![StateChange { key, value: Some(StateValue::Connection(record)) }];
+    let mut stage = Stage::begin_with(catalog, state, None, START);
+    stage.enter("p1");
+    stage.enter("p2");
+    stage.counts_contacts(7);
+    assert_eq!(stage.imports(1), ["p1"]);
+    assert_eq!(stage.reached(), Some(ContractReached { adds: 1, contacts: 10, contacts_max: 10 }));
 }
 
 #[test]

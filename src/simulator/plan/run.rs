@@ -181,6 +181,7 @@ pub fn run(scenario: &Scenario) -> Report {
             activity_row_us: vendor::ROW_US,
             removes_from_source: Some(true),
             staging_lists,
+            ..ConnectionRecord::default()
         };
         state.push((StateKey::Connection { connection: connection.name.clone() }, StateValue::Connection(record)));
     }
