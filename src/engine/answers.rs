@@ -134,7 +134,7 @@ impl Engine {
                     if let Finding::LookingUp { under_way, .. } = &mut self.export_mut(export).finding {
                         *under_way = false;
                     }
-                    self.put_back_look_up(export, slot, sequence);
+                    self.put_back(export, slot, sequence);
                 }
             },
             Purpose::LookUpErased(export, slot, sequence) => {

@@ -316,7 +316,7 @@ impl Engine {
                     return;
                 };
                 let Some(permit) = self.permit(now, connection, LANE_CALLS) else {
-                    self.put_back_look_up(export, slot, sequence);
+                    self.put_back(export, slot, sequence);
                     return;
                 };
                 let address = self.export(export).members.contact(slot).address.clone();
@@ -469,21 +469,26 @@ impl Engine {
                 holds.insert(Holder::Application(ApplicationId::at(index)), reason);
             }
         }
+        // A hold with a time is tried again by itself: who needs a person for it waits on until a call has gone well.
+        let needs_a_person = |held: Option<(HoldReason, Mono)>| held.is_some_and(|(reason, _)| reason.needs_a_person());
         for id in self.connection_ids() {
+            let who = Holder::Connection(id);
             if let Some((reason, _)) = self.connections[usize::from(id.0)].hold(now.mono) {
-                holds.insert(Holder::Connection(id), reason);
+                holds.insert(who, reason);
+            }
+            if needs_a_person(self.connections[usize::from(id.0)].held) {
+                self.wait_for_a_person.insert(who);
             }
         }
         for id in self.export_ids() {
+            let who = Holder::Export(id);
             if let Some(reason) = self.export_hold(id) {
-                holds.insert(Holder::Export(id), reason);
+                holds.insert(who, reason);
+            }
+            if needs_a_person(self.export(id).held) {
+                self.wait_for_a_person.insert(who);
             }
         }
-        // What is tried again now and then waits for a person until a call has gone well.
-        let connections = self.connection_ids().map(|id| (Holder::Connection(id), self.connections[usize::from(id.0)].held));
-        let exports = self.export_ids().map(|id| (Holder::Export(id), self.export(id).held));
-        let tried = connections.chain(exports).filter(|(_, held)| held.is_some_and(|(reason, _)| reason.needs_a_person()));
-        self.wait_for_a_person.extend(tried.map(|(who, _)| who).collect::<Vec<_>>());
         let before = std::mem::take(&mut self.holds);
         for (who, reason) in &before {
             if holds.get(who) != Some(reason) {

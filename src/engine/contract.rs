@@ -173,7 +173,7 @@ impl Engine {
 
     /// Whether a change, just taken from the queue of an export's imports, goes with the next one, which has so many adds by
     /// now.
-    pub(super) fn fit(&mut self, now: Now, export: ExportId, slot: ContactSlot, adds: &mut u64) -> Fit {
+    pub(super) fn fit(&mut self, now: Now, export: ExportId, (slot, sequence): (ContactSlot, u64), adds: &mut u64) -> Fit {
         let id = self.export(export).connection;
         let Some(max) = self.contacts_max(id) else { return Fit::Fits };
         if !self.needs_room(id, export, slot) {
@@ -188,10 +188,7 @@ impl Engine {
         let fresh = contract.counted.is_some_and(|(_, at)| contract.full || now.mono < at.plus_ms(COUNT_FRESH_MS));
         if !fresh {
             self.contract_mut(id).needed = true;
-            let state = self.export_mut(export);
-            if let Some(waiting) = &state.members.contact(slot).waiting {
-                state.imports.put_back(slot, waiting);
-            }
+            self.put_back(export, slot, sequence);
             return Fit::Uncounted;
         }
         if !std::mem::replace(&mut self.contract_mut(id).full, true) {

@@ -90,20 +90,13 @@ impl Engine {
         let state = self.export_mut(export);
         let Some((slot, sequence)) = state.removals.erased.pop() else { return };
         let Some(permit) = self.permit(now, connection, LANE_CALLS) else {
-            self.put_back_erased(export, slot, sequence);
+            self.put_back(export, slot, sequence);
             return;
         };
         let state = self.export_mut(export);
         state.erased_under_way = true;
         let address = state.members.contact(slot).address.clone();
         self.call(now, connection, permit, Request::LookUp { address }, Purpose::LookUpErased(export, slot, sequence));
-    }
-
-    fn put_back_erased(&mut self, export: ExportId, slot: ContactSlot, sequence: u64) {
-        let state = self.export_mut(export);
-        if let Some(waiting) = state.members.contact(slot).waiting.as_ref().filter(|waiting| waiting.sequence == sequence) {
-            state.removals.erased.put_back(slot, waiting);
-        }
     }
 
     /// A contact that is to be deleted was looked up, with a call of `asked_at`.
@@ -121,7 +114,7 @@ impl Engine {
             return;
         }
         let Outcome::Answered(Answer::Contacts(page)) = outcome else {
-            self.put_back_erased(export, slot, sequence);
+            self.put_back(export, slot, sequence);
             return;
         };
         let address = state.members.contact(slot).address.clone();

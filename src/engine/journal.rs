@@ -458,7 +458,9 @@ impl Engine {
         let full = u64::try_from(profiles).unwrap_or(u64::MAX) >= self.catalog.profiles_max;
         // What is read again waits until it has been handed over, and no reading less helps it: the profiles' bound is its.
         let reads_again = self.reads_again();
-        let waiting = journal.waiting.saturating_sub(self.waiting_for_a_person());
+        // Below the low water nobody need know whose they are.
+        let kept = if journal.waiting < CHANGES_WAITING_LOW { 0 } else { self.waiting_for_a_person() };
+        let waiting = journal.waiting.saturating_sub(kept);
         let reason = if self.drain.is_some() {
             Some(PauseReason::Draining)
         } else if full {

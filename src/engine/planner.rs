@@ -529,11 +529,11 @@ impl Engine {
         let Some(list) = self.export(export).list else { return false };
         let (mut rows, mut lines, mut bytes, mut adds) = (Vec::new(), Vec::new(), 0, 0);
         while rows.len() < rows_max {
-            let Some((slot, _)) = self.export_mut(export).imports.pop() else { break };
+            let Some((slot, sequence)) = self.export_mut(export).imports.pop() else { break };
             if self.deferred(export, slot) {
                 continue;
             }
-            match self.fit(now, export, slot, &mut adds) {
+            match self.fit(now, export, (slot, sequence), &mut adds) {
                 Fit::Fits => {}
                 Fit::Aside => continue,
                 Fit::Uncounted => break,
@@ -542,7 +542,7 @@ impl Engine {
             let Some(waiting) = state.members.contact(slot).waiting.as_ref() else { continue };
             if bytes + waiting.bytes > bytes_max {
                 // It goes first in the next one.
-                state.imports.put_back(slot, waiting);
+                self.put_back(export, slot, sequence);
                 break;
             }
             let Some(waiting) = self.take_waiting(export, slot) else { continue };

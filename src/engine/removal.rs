@@ -246,16 +246,6 @@ impl Engine {
         state.removals.unfound.pop_upto(upto)
     }
 
-    /// A look-up came to nothing: the same address is the next.
-    pub(super) fn put_back_look_up(&mut self, export: ExportId, slot: ContactSlot, sequence: u64) {
-        let state = self.export_mut(export);
-        if let Some(waiting) = state.members.contact_if(slot).and_then(|contact| contact.waiting.as_ref())
-            && waiting.sequence == sequence
-        {
-            state.removals.unfound.put_back(slot, waiting);
-        }
-    }
-
     /// Ends a round of look-ups: none is left.
     pub(super) fn end_looking_up(&mut self, now: Now, export: ExportId) {
         self.export_mut(export).finding = Finding::Idle;

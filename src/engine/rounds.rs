@@ -225,7 +225,7 @@ impl Engine {
         let rest = aside.len() as u64;
         over |= !self.waits_upto(export, upto);
         for (slot, sequence) in aside.into_iter().rev() {
-            self.put_back_look_up(export, slot, sequence);
+            self.put_back(export, slot, sequence);
         }
         if over {
             self.export_mut(export).finding = Finding::Idle;
@@ -255,7 +255,7 @@ impl Engine {
             }
             let size = Row::default().size_bytes_max(&self.export(export).members.contact(slot).address);
             if bytes + size > IMPORT_BYTES_MAX {
-                self.put_back_look_up(export, slot, sequence);
+                self.put_back(export, slot, sequence);
                 break;
             }
             bytes += size;

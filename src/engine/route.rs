@@ -509,6 +509,29 @@ impl Engine {
         state.members.contact_mut(slot).waiting = Some(waiting);
     }
 
+    /// Puts the entry of a change back into the queue that it was popped from, if that change waits still.
+    pub(super) fn put_back(&mut self, export: ExportId, slot: ContactSlot, sequence: u64) {
+        let state = self.export_mut(export);
+        let waiting = state.members.contact_if(slot).and_then(|contact| contact.waiting.as_ref());
+        let Some(waiting) = waiting.filter(|waiting| waiting.sequence == sequence) else { return };
+        match waiting.place {
+            Some(Place::Imports) => state.imports.put_back(slot, waiting),
+            Some(Place::Unfound) => state.removals.unfound.put_back(slot, waiting),
+            Some(Place::Found) => state.removals.found.put_back(slot, waiting),
+            Some(Place::Erased) => state.removals.erased.put_back(slot, waiting),
+            Some(
+                Place::Later
+                | Place::Suppressed
+                | Place::SearchSpent
+                | Place::Flapping
+                | Place::Kept
+                | Place::HeldBack
+                | Place::WithoutRoom,
+            )
+            | None => {}
+        }
+    }
+
     /// An add of a suppressed contact is kept, because it is wanted.
     fn put_suppressed(&mut self, export: ExportId, slot: ContactSlot, waiting: Box<Waiting>, shown_at: UnixMillis) {
         let again = waiting.place == Some(Place::Suppressed) && waiting.tokens.is_empty();
